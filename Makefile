@@ -1,0 +1,105 @@
+# Everything a clone needs, with nothing but Python 3.11 or newer, make and git.
+#
+#   make demo    train a network on a remote kernel, headless
+#   make test    all checks and all tests
+#   make help    the rest
+#
+# Each recipe is a plain command: CONTRIBUTING.md lists them for use without make.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Index with CPU builds of torch, for machines whose default index has only the GPU build.
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := $(VENV)/bin
+TORCH := 2.13.0
+NVIDIA := $(wildcard /proc/driver/nvidia/version /dev/nvidiactl)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CHECKED := kernel_provider gateway_ext magics labextension tests tools bench
+
+# Some runners have no home; tools that cache things below it then get one in the build folder.
+ifeq ($(strip $(HOME)),)
+export HOME := $(CURDIR)/build/home
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow lint format docs bench mutants rows clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.stamp-demo ## train a small network on a remote kernel of a gateway on this machine
+	@mkdir -p build
+	@$(BIN)/clouditia run examples/train_digits.ipynb --target embedded -o build/train_digits.ipynb
+	@$(BIN)/python tools/demo_summary.py build/train_digits.ipynb
+
+test: lint ## all checks, then all tests but the slow ones; build/junit.xml
+	$(BIN)/python -m pytest -m "not slow" --junitxml=build/junit.xml $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.stamp-dev ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow --junitxml=build/junit-slow.xml $(PYTEST_ARGS)
+
+lint: $(VENV)/.stamp-dev ## ruff, mypy, import-linter, codespell
+	@mkdir -p build
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
+
+format: $(VENV)/.stamp-dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.stamp-dev ## write docs/cli.md from the commands, check every link in every page
+	$(BIN)/python tools/cli_reference.py
+	$(BIN)/python tools/check_links.py
+
+bench: $(VENV)/.stamp-dev ## the benchmarks and their gates; build/bench.json
+	@mkdir -p build
+	$(BIN)/python -m bench.run --output build/bench.json $(BENCH_ARGS)
+
+mutants: $(VENV)/.stamp-dev ## break the state machines one way at a time: the tests must notice each
+	$(BIN)/python tests/protocol/mutants.py
+
+rows: $(VENV)/.stamp-dev ## feature rows without a passing test, from the last `make test`
+	@$(BIN)/python tools/rows.py --report build/junit.xml
+
+clean: ## what builds and checks leave behind; the environment stays
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# --- the environment ----------------------------------------------------------------------------
+# One stamp per extra, made again when pyproject.toml changes. torch goes first and alone, so that
+# nothing that depends on it can choose another build.
+
+$(VENV)/.stamp-venv:
+	@mkdir -p build "$(HOME)"
+	@$(PYTHON) tools/check_python.py
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-torch: $(VENV)/.stamp-venv
+ifeq ($(NVIDIA),)
+	@echo "Installing torch $(TORCH), the CPU build: no NVIDIA driver here (about 190 MB)."
+	@$(PIP) torch==$(TORCH)+cpu $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) 2>/dev/null || { \
+	  echo "No CPU build on this index (make TORCH_INDEX=URL names another): taking the default build, which may be over 2 GB."; \
+	  $(PIP) torch==$(TORCH); }
+else
+	@echo "Installing torch $(TORCH) for the NVIDIA driver on this machine (over 2 GB)."
+	@$(PIP) torch==$(TORCH)
+endif
+	@touch $@
+
+$(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-torch
+	@echo "Installing Clouditia and what the example needs (about 105 MB)."
+	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-torch
+	@echo "Installing Clouditia and what the tests and checks need (about 150 MB)."
+	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.stamp-demo $@

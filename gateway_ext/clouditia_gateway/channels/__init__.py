@@ -1,0 +1,1 @@
+"""Websockets of the gateway: kernel hosts that dial in, and the clients that are joined to them."""

@@ -1,0 +1,1 @@
+"""Where kernel hosts run: this machine first, others by the same three calls."""

@@ -1,0 +1,1 @@
+"""HTTP handlers: they parse, call the registry, and print; no decisions are made here."""

@@ -1,0 +1,228 @@
+"""The journal on disk and in memory: what a kernel said is written here before anyone is told.
+
+The form of records, the index and what to forget are decided in :mod:`clouditia.protocol.journal`
+and its siblings; here are the files, the recent messages in memory, and what happens when a disk
+does not take more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from clouditia.errors import LocalProtocolError, RemoteProtocolError
+from clouditia.protocol.journal import (
+    Kind,
+    Omission,
+    Record,
+    RecordReader,
+    encode_record,
+    frame_bytes,
+    read_frame,
+    recovery_record,
+)
+from clouditia.protocol.journal_index import JournalIndex, SegmentIndex
+from clouditia.protocol.journal_retention import Retention
+from clouditia.protocol.messages import Buffer
+from clouditia.protocol.outbox import Omitted
+from clouditia_gateway.host.journal_overflow import Overflow
+from clouditia_gateway.host.recent import RecentMessages
+from clouditia_gateway.host.segment_file import SegmentFile
+
+log = logging.getLogger("clouditia.host")
+
+_SUFFIX = ".journal"
+_OPEN_SEGMENTS = 4
+
+
+class JournalFiles:
+    """A kernel's journal; also the :class:`~clouditia.protocol.outbox.Source` of every link.
+
+    Args:
+        directory: Where the segments are; made when missing.
+        retention: When a new segment begins.
+        now_ns: The clock that stamps records; it must not jump.
+    """
+
+    def __init__(self, directory: Path, retention: Retention, now_ns: Callable[[], int]) -> None:
+        self.index = JournalIndex()
+        self.overflow: Overflow | None = None
+        self.on_trouble: Callable[[OSError], None] = lambda _: None
+        self._directory = directory
+        self._retention = retention
+        self._now_ns = now_ns
+        self._recent = RecentMessages()
+        self._open: OrderedDict[int, SegmentFile] = OrderedDict()
+        self._current = 1  # number of the segment being written
+
+    # --- the source of links ---------------------------------------------------------------------
+
+    @property
+    def first_seq(self) -> int:
+        """Oldest number that can still be read."""
+        return self.index.first_seq
+
+    @property
+    def next_seq(self) -> int:
+        """Number of the next message."""
+        return self.index.next_seq
+
+    def read(self, seq: int) -> list[Buffer] | Omitted:
+        """Parts of message ``seq``, or what is gone from ``seq`` on."""
+        recent = self._recent.get(seq)
+        if recent is not None:
+            return list(recent)
+        found = self.index.find(seq)
+        if isinstance(found, Omission):
+            return _omitted(found)
+        if self.overflow is not None and found.segment == self.overflow.segment:
+            kept = self.overflow.read(seq)
+            return kept if isinstance(kept, list) else _omitted(kept)
+        try:
+            segment = self._segment(found.segment)
+            frame = read_frame(segment.read(found.offset, found.length))
+        except (OSError, RemoteProtocolError) as exc:
+            log.warning("message %d cannot be read from the journal: %s", seq, exc)
+            return Omitted(seq, seq, "damaged", 1, found.length)
+        return list(frame.record.payload)
+
+    def release(self, ack: int) -> None:
+        """Acknowledgements move cursors; only retention removes messages."""
+
+    def rebase(self, next_seq: int) -> None:
+        """A journal's numbers are given once and for all."""
+        raise LocalProtocolError(f"a journal cannot be renumbered to {next_seq}")
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write ``records`` in one go; on return they are in the file (or, in need, in memory)."""
+        if self.overflow is None:
+            self._roll_if_due()
+            try:
+                self._append_to_file(records)
+            except OSError as exc:
+                self.overflow = Overflow(self._current + 1)
+                self._current = self.overflow.segment
+                self.on_trouble(exc)
+        if self.overflow is not None:
+            self._append_to_overflow(self.overflow, records)
+        for record in records:
+            if record.kind == Kind.DOWN:
+                self._recent.add(record.seq, record.payload)
+
+    def _append_to_file(self, records: Sequence[Record]) -> None:
+        frames = [encode_record(record) for record in records]
+        segment = self._segment(self._current)
+        offset = segment.size
+        segment.append([part for frame in frames for part in frame])
+        for record, frame in zip(records, frames, strict=True):
+            length = frame_bytes(frame)
+            self.index.add(record, self._current, offset, length)
+            offset += length
+
+    def _append_to_overflow(self, overflow: Overflow, records: Sequence[Record]) -> None:
+        for record in records:
+            offset = overflow.size_bytes
+            length = overflow.add(record)
+            self.index.add(record, overflow.segment, offset, length)
+
+    def _roll_if_due(self) -> None:
+        segments = self.index.segments()
+        if segments and self._retention.should_roll(segments[-1], self._now_ns()):
+            self._current = segments[-1].number + 1
+
+    def recover(self, record: Record) -> bool:
+        """Write what memory holds since the disk failed, then ``record``; returns success."""
+        overflow = self.overflow
+        if overflow is None:
+            return True
+        path = self.path_of(overflow.segment)
+        try:
+            rewritten = overflow.write_to(path)
+        except OSError:
+            path.unlink(missing_ok=True)
+            return False
+        self.overflow = None
+        self._current = overflow.segment + 1
+        self.append([record])
+        self.index.replace(rewritten)
+        return True
+
+    # --- files -----------------------------------------------------------------------------------
+
+    def path_of(self, segment: int) -> Path:
+        """Where a segment is."""
+        return self._directory / f"{segment:08d}{_SUFFIX}"
+
+    def load(self) -> None:
+        """Read what an earlier host wrote; cuts a torn end and skips numbers after damage.
+
+        Raises:
+            VersionMismatch: a newer Clouditia wrote it.
+        """
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        numbers = sorted(int(path.stem) for path in self._directory.glob(f"*{_SUFFIX}"))
+        is_damaged = False
+        for number in numbers:
+            is_damaged = self._load_segment(number) or is_damaged
+        if numbers:
+            self._current = numbers[-1] + 1
+        if is_damaged:
+            facts = {"next_seq": self.next_seq, "epoch": self.index.epoch}
+            self.append([recovery_record(**facts, time_ns=self._now_ns())])
+
+    def _load_segment(self, number: int) -> bool:
+        """Add a segment to the index; returns whether its end was torn or damaged."""
+        file = SegmentFile(self.path_of(number))
+        try:
+            reader = RecordReader(file.map())
+            for frame in reader:
+                self.index.add(frame.record, number, frame.offset, frame.length)
+            if reader.corruption is None:
+                return False
+            log.warning(
+                "journal segment %d is cut from %d to %d bytes: %s",
+                number, file.size, reader.end, reader.corruption.reason,
+            )  # fmt: skip
+            file.cut(reader.end)
+            return True
+        finally:
+            file.close()
+
+    def replace(self, rewritten: SegmentIndex, path: Path) -> None:
+        """Put a compacted segment in the place of the old one."""
+        path.replace(self.path_of(rewritten.number))
+        stale = self._open.pop(rewritten.number, None)
+        if stale is not None:
+            stale.close()
+        self.index.replace(rewritten)
+
+    def current_descriptor(self) -> int | None:
+        """A descriptor to sync what was written last; the caller closes it."""
+        segment = self._open.get(self._current)
+        return segment.duplicate() if segment is not None else None
+
+    def close(self) -> None:
+        """Close the files."""
+        for segment in self._open.values():
+            segment.close()
+        self._open.clear()
+
+    def _segment(self, number: int) -> SegmentFile:
+        segment = self._open.get(number)
+        if segment is None:
+            segment = SegmentFile(self.path_of(number))
+            self._open[number] = segment
+        self._open.move_to_end(number)
+        if len(self._open) > _OPEN_SEGMENTS:
+            oldest = next(item for item in self._open if item not in (number, self._current))
+            self._open.pop(oldest).close()
+        return segment
+
+
+def _omitted(found: Omission) -> Omitted:
+    reason = found.reason.name.lower()
+    return Omitted(found.first, found.last, reason, found.messages, found.size_bytes)

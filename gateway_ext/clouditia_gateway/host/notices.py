@@ -1,0 +1,90 @@
+"""Messages that the host itself writes: notices, and answers in place of a dead kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from clouditia.protocol.messages import (
+    CLOUDITIA,
+    CONTROL,
+    IOPUB,
+    MAX_BUFFERS,
+    MAX_MESSAGE_BYTES,
+    SHELL,
+    Buffer,
+    Message,
+    encode_json,
+)
+
+#: What a message may hold so that its v1 frame, offsets included, passes a link.
+MAX_SIZE_BYTES = MAX_MESSAGE_BYTES - 8 * (MAX_BUFFERS + 16)
+
+_JUPYTER_PROTOCOL = "5.4"
+
+
+class MessageFactory:
+    """Makes messages with fresh ids of one session: the host's own."""
+
+    def __init__(self) -> None:
+        self._session = os.urandom(16).hex()
+        self._count = 0
+
+    def make(
+        self, channel: str, msg_type: str, content: Mapping[str, Any], parent: Buffer = b"{}"
+    ) -> Message:
+        """A message of the host; ``parent`` is the encoded header of what it answers."""
+        self._count += 1
+        header = {
+            "msg_id": f"{self._session}_{self._count}",
+            "msg_type": msg_type,
+            "session": self._session,
+            "username": "clouditia",
+            "date": datetime.now(UTC).isoformat(),
+            "version": _JUPYTER_PROTOCOL,
+        }
+        return Message(channel, encode_json(header), parent, b"{}", encode_json(dict(content)))
+
+    def notice(self, msg_type: str, **content: Any) -> Message:
+        """A message on the ``clouditia`` channel (docs/protocol.md)."""
+        return self.make(CLOUDITIA, msg_type, content)
+
+    def status(self, execution_state: str, parent: Buffer = b"{}") -> Message:
+        """An iopub status."""
+        return self.make(IOPUB, "status", {"execution_state": execution_state}, parent)
+
+    def stderr(self, text: str, parent: Buffer) -> Message:
+        """A line in the output of the cell that ``parent`` is the header of."""
+        return self.make(IOPUB, "stream", {"name": "stderr", "text": text}, parent)
+
+    def reply(
+        self, channel: str, request_type: str, content: Mapping[str, Any], parent: Buffer
+    ) -> Message:
+        """The reply to a request, on the channel of the request."""
+        msg_type = request_type.removesuffix("_request") + "_reply"
+        return self.make(channel if channel == CONTROL else SHELL, msg_type, content, parent)
+
+    def fitting(self, message: Message) -> Message:
+        """``message``, or what is said in its place when it is too large for a link."""
+        if message.size <= MAX_SIZE_BYTES and len(message.buffers) <= MAX_BUFFERS:
+            return message
+        what = (
+            f"a message of {message.size} bytes in {len(message.buffers)} buffers was dropped; "
+            f"the limit is {MAX_SIZE_BYTES} bytes in {MAX_BUFFERS} buffers."
+        )
+        if message.channel == IOPUB:
+            return self.stderr(f"[clouditia] {what}\n", message.parent_header)
+        content = {"status": "error", **error_content("MessageTooLarge", what)}
+        return message._replace(content=encode_json(content), buffers=())
+
+    def output_error(self, content: Mapping[str, Any], parent: Buffer) -> Message:
+        """An error in the output of a cell."""
+        return self.make(IOPUB, "error", content, parent)
+
+
+def error_content(ename: str, evalue: str, details: str = "") -> dict[str, Any]:
+    """The content of an error, in output and in replies; ``details`` are further lines."""
+    traceback = [f"{ename}: {evalue}", *details.splitlines()]
+    return {"ename": ename, "evalue": evalue, "traceback": traceback}

@@ -1,0 +1,81 @@
+"""Ending kernels for good: ask the host, make sure that it is gone, remove what it left.
+
+A tombstone in the database comes first, so a shutdown that was accepted is carried out whatever
+happens to the gateway or to the way to the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from typing import TYPE_CHECKING
+
+from clouditia.errors import ClouditiaError
+from clouditia_gateway.engines.base import HostHealth
+from clouditia_gateway.launcher import ref_of
+
+if TYPE_CHECKING:
+    from clouditia_gateway.channels.hub import HostHub
+    from clouditia_gateway.engines.base import Engine
+    from clouditia_gateway.records import KernelRecord
+    from clouditia_gateway.store import Store
+
+log = logging.getLogger("clouditia.gateway")
+
+CONNECT_TIMEOUT_S = 10.0
+SHUTDOWN_TIMEOUT_S = 10.0
+GONE_TIMEOUT_S = 5.0
+RETRY_S = 30.0
+_POLL_S = 0.02
+
+
+class Undertaker:
+    """Carries out tombstones."""
+
+    def __init__(self, store: Store, hub: HostHub, engine: Engine) -> None:
+        self._store = store
+        self._hub = hub
+        self._engine = engine
+
+    async def bury(self, kernel_id: str) -> None:
+        """End the host of a kernel with a tombstone and forget the kernel; repeated until done."""
+        while True:
+            record = self._store.kernel(kernel_id)
+            if record is None:
+                return
+            if await self._is_gone(record):
+                break
+            await asyncio.sleep(RETRY_S)
+        await self._engine.stop(ref_of(record))
+        await asyncio.to_thread(shutil.rmtree, record.directory, ignore_errors=True)
+        self._store.remove_kernel(kernel_id)
+        self._hub.forget(kernel_id)
+        log.info("kernel %s has ended", kernel_id)
+
+    async def _is_gone(self, record: KernelRecord) -> bool:
+        """Ask the host to end, then see; a local host that does not answer is killed."""
+        if await self._health(record) is not HostHealth.DEAD:
+            await self._ask(record)
+            if await self._wait_gone(record):
+                return True
+            await self._engine.stop(ref_of(record))
+        return await self._health(record) is HostHealth.DEAD
+
+    async def _ask(self, record: KernelRecord) -> None:
+        try:
+            await self._hub.wait_connected(record.kernel_id, CONNECT_TIMEOUT_S)
+            await self._hub.request(record.kernel_id, "shutdown", {}, timeout_s=SHUTDOWN_TIMEOUT_S)
+        except ClouditiaError as exc:
+            log.info("kernel %s: its host did not confirm the shutdown: %s", record.kernel_id, exc)
+
+    async def _wait_gone(self, record: KernelRecord) -> bool:
+        deadline = asyncio.get_running_loop().time() + GONE_TIMEOUT_S
+        while await self._health(record) is not HostHealth.DEAD:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def _health(self, record: KernelRecord) -> HostHealth:
+        return (await self._engine.status(ref_of(record))).health

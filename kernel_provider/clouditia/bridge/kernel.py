@@ -1,0 +1,283 @@
+"""Where each message goes: between the front end's sockets and the link, bytes untouched.
+
+No sockets and no clock here: messages come in by method, go out through the two functions given
+at construction, and every decision about the bridge's own life is made elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from clouditia.bridge.kernel_info import BusyRequests, KernelInfoCache
+from clouditia.bridge.routing import RequestTable, Route
+from clouditia.errors import ClouditiaError, PackageTooLarge, RemoteProtocolError
+from clouditia.protocol.messages import (
+    CLOUDITIA,
+    CONTROL,
+    IOPUB,
+    MAX_BUFFERS,
+    STDIN,
+    Message,
+    decode_json,
+    decode_v1,
+    encode_v1,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clouditia.bridge.composing import Composer
+    from clouditia.protocol.messages import Buffer, Signer
+
+__all__ = ["KernelChannels", "Request", "ShutdownListener"]
+
+log = logging.getLogger("clouditia.bridge")
+
+#: Requests that wait for a reply, and one-way messages that may still ask for input.
+_MAX_OPEN_REQUESTS = 100_000
+_MAX_ONE_WAY = 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """One message of a front end."""
+
+    msg_id: str
+    msg_type: str
+    route: Route
+    message: Message
+
+
+class ShutdownListener(Protocol):
+    """Hears of the requests that concern the bridge's own life."""
+
+    def shutdown_requested(self, request: Request) -> None:
+        """This ``shutdown_request`` is about to be forwarded."""
+        ...
+
+    def shutdown_replied(self, msg_id: str) -> None:
+        """The kernel's reply to this shutdown request was handed to the front end."""
+        ...
+
+
+class KernelChannels:
+    """Routes the messages of one kernel.
+
+    Args:
+        signer: Checks and signs local messages.
+        composer: Writes the bridge's own messages.
+        send_local: Takes (channel, ZMQ parts) for a local socket.
+        send_remote: Takes the parts of a v1 frame for the link; raises PackageTooLarge.
+        wishes: Hears of shutdowns.
+        on_notice: Gets (msg_type, content) of what the kernel host says on the clouditia channel.
+    """
+
+    def __init__(
+        self,
+        signer: Signer,
+        composer: Composer,
+        *,
+        send_local: Callable[[str, list[Buffer]], None],
+        send_remote: Callable[[list[Buffer]], None],
+        wishes: ShutdownListener,
+        on_notice: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self.kernel_id = ""
+        self.is_online = False
+        self._signer = signer
+        self._composer = composer
+        self._send_local = send_local
+        self._send_remote = send_remote
+        self._wishes = wishes
+        self._on_notice = on_notice
+        self._requests = RequestTable(_MAX_OPEN_REQUESTS)
+        self._one_way = RequestTable(_MAX_ONE_WAY)
+        self._info = KernelInfoCache()
+        self._busy = BusyRequests()
+        self._has_spoken = False
+        self._probe_id: str | None = None
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that no reply was seen for."""
+        return len(self._requests)
+
+    # --- from the front end ---------------------------------------------------------------------
+
+    def from_front_end(self, channel: str, messages: list[list[Buffer]]) -> None:
+        """Take what a front end sent on one channel."""
+        for parts in messages:
+            try:
+                self._take(self._read(channel, parts))
+            except RemoteProtocolError as exc:
+                log.warning("dropped a local message on %s: %s", channel, exc.message)
+
+    def _read(self, channel: str, parts: list[Buffer]) -> Request:
+        identities, message = self._signer.decode(channel, parts)
+        header = decode_json(message.header)
+        return Request(
+            str(header.get("msg_id", "")),
+            str(header.get("msg_type", "")),
+            Route(channel, identities),
+            message,
+        )
+
+    def _take(self, request: Request) -> None:
+        if request.msg_type == "kernel_info_request" and self._answer_info(request):
+            return
+        if request.msg_type == "shutdown_request":
+            self._wishes.shutdown_requested(request)
+        self.forward(request)
+
+    def forward(self, request: Request) -> None:
+        """Send a request to the kernel and remember where its reply belongs."""
+        if request.route.channel != STDIN:
+            is_answered = request.msg_type.endswith("_request")
+            table = self._requests if is_answered else self._one_way
+            table.remember(request.msg_id, request.route)
+        count = len(request.message.buffers)
+        if count > MAX_BUFFERS:
+            text = f"a message has at most {MAX_BUFFERS} buffers, this one has {count}."
+            self.refuse(request, PackageTooLarge(text))
+            return
+        try:
+            self._send_remote(encode_v1(request.message))
+        except PackageTooLarge as exc:
+            self.refuse(request, exc)
+
+    def reply(
+        self, request: Request, content: object | bytes, *, error: dict[str, Any] | None = None
+    ) -> None:
+        """Answer a request in the kernel's place, with the busy and idle that belong to it.
+
+        Args:
+            request: What was asked.
+            content: Of the reply.
+            error: Shown in the output of the request before the reply.
+        """
+        self._requests.take(request.msg_id, request.route.channel)
+        parent = request.message.header
+        self.publish(self._composer.status("busy", parent=parent))
+        if error is not None:
+            self.publish(self._composer.message(IOPUB, "error", error, parent=parent), "error")
+        msg_type = request.msg_type.removesuffix("_request") + "_reply"
+        self._reply_to(
+            request.route,
+            self._composer.message(request.route.channel, msg_type, content, parent=parent),
+        )
+        self.publish(self._composer.status("idle", parent=parent))
+
+    def refuse(self, request: Request, error: ClouditiaError) -> None:
+        """Answer with an error: a request that cannot be sent must not hang its cell."""
+        log.warning("refused a %s: %s", request.msg_type, error.code)
+        failure = {"ename": type(error).__name__, "evalue": str(error), "traceback": [str(error)]}
+        if request.msg_type.endswith("_request"):
+            is_cell = request.msg_type == "execute_request"
+            content = {"status": "error", "execution_count": 0, **failure}
+            self.reply(request, content, error=failure if is_cell else None)
+
+    def _answer_info(self, request: Request) -> bool:
+        if self._info.content is None or (self.is_online and not self._busy):
+            return False
+        self.reply(request, self._info.content)
+        if self._busy:  # the idle of this answer must not look like the kernel's
+            self.publish(self._composer.status("busy", parent=self._busy.latest))
+        return True
+
+    def subscribed(self, topic: bytes) -> None:
+        """A front end subscribed to iopub: welcome it, and say so when the kernel still starts."""
+        content = {"subscription": topic.decode("utf-8", "replace")}
+        welcome = self._composer.message(IOPUB, "iopub_welcome", content)
+        self._send_local(IOPUB, self._signer.encode(welcome, [topic] if topic else []))
+        if not self._has_spoken:
+            self.publish(self._composer.status("starting"))
+
+    # --- from the kernel ------------------------------------------------------------------------
+
+    def from_kernel(self, frame: Buffer) -> None:
+        """Take one message of the link; a malformed one is dropped with a log line."""
+        try:
+            message = decode_v1(frame)
+            if message.channel == CLOUDITIA:
+                msg_type = str(decode_json(message.header).get("msg_type", ""))
+                self._on_notice(msg_type, decode_json(message.content))
+                return
+            self._has_spoken = True
+            if message.channel == IOPUB:
+                self._pass_iopub(message)
+            elif message.channel == STDIN:
+                self._pass_stdin(message)
+            else:
+                self._pass_reply(message)
+        except RemoteProtocolError as exc:
+            log.warning("dropped a message of the link: %s", exc.message)
+
+    def _pass_reply(self, message: Message) -> None:
+        msg_id = _parent_id(message)
+        route = self._requests.take(msg_id, message.channel)
+        if route is None and msg_id != self._probe_id:
+            return  # another client's, or a second reply
+        msg_type = decode_json(message.header).get("msg_type")
+        if msg_type == "kernel_info_reply" and not self._info.learn(message):
+            return  # clients fail on an info without versions; the exit of the bridge says more
+        if route is None:
+            return
+        self._reply_to(route, message)
+        if msg_type == "shutdown_reply":
+            self._wishes.shutdown_replied(msg_id)
+
+    def _pass_stdin(self, message: Message) -> None:
+        msg_id = _parent_id(message)
+        route = self._requests.find(msg_id) or self._one_way.find(msg_id)
+        if route is not None:
+            self._reply_to(route._replace(channel=STDIN), message)
+
+    def _pass_iopub(self, message: Message) -> None:
+        msg_type = str(decode_json(message.header).get("msg_type", ""))
+        if msg_type == "iopub_welcome":
+            return
+        if msg_type == "status":
+            parent = decode_json(message.parent_header)
+            msg_id = str(parent.get("msg_id", ""))
+            if msg_id and msg_id == self._probe_id:
+                return
+            if parent.get("msg_type") == "execute_request":
+                state = str(decode_json(message.content).get("execution_state", ""))
+                self._busy.status(state, msg_id, message.parent_header)
+        self.publish(message, msg_type)
+
+    def _reply_to(self, route: Route, message: Message) -> None:
+        self._send_local(route.channel, self._signer.encode(message, route.identities))
+
+    def publish(self, message: Message, msg_type: str = "status") -> None:
+        """Send a message on iopub under its topic."""
+        topic = f"kernel.{self.kernel_id}.{msg_type}".encode()
+        self._send_local(IOPUB, self._signer.encode(message, [topic]))
+
+    # --- what the bridge knows about the kernel -------------------------------------------------
+
+    def epoch_changed(self) -> None:
+        """Another kernel process answers from now on."""
+        self._info.forget()
+        self._busy.clear()
+
+    def found_busy(self) -> None:
+        """The kernel already runs something: learn about it on control, which is not held up."""
+        self._has_spoken = True
+        self._busy.assume()
+        probe = self._composer.message(CONTROL, "kernel_info_request", {})
+        self._probe_id = str(decode_json(probe.header)["msg_id"])
+        self._send_remote(encode_v1(probe))
+
+    def messages_lost(self, count: int, size_bytes: int, reason: str) -> None:
+        """Say in the output of the running request that some of it is gone for good."""
+        text = f"[clouditia] {count} messages ({size_bytes} bytes) of output are gone: {reason}\n"
+        content = {"name": "stderr", "text": text}
+        message = self._composer.message(IOPUB, "stream", content, parent=self._busy.latest)
+        self.publish(message, "stream")
+
+
+def _parent_id(message: Message) -> str:
+    return str(decode_json(message.parent_header).get("msg_id", ""))

@@ -1,0 +1,69 @@
+"""The kernel's own description, kept so that a busy or unreachable kernel can still give it.
+
+Front ends ask ``kernel_info_request`` on shell, where a busy kernel answers only after its cell:
+a notebook that is opened again beside a running cell would wait for hours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clouditia.protocol.messages import Message, decode_json
+
+if TYPE_CHECKING:
+    from clouditia.protocol.messages import Buffer
+
+__all__ = ["BusyRequests", "KernelInfoCache"]
+
+_MAX_BUSY = 1000
+
+
+class KernelInfoCache:
+    """The content of the last good ``kernel_info_reply`` of one epoch."""
+
+    def __init__(self) -> None:
+        self.content: bytes | None = None
+
+    def learn(self, reply: Message) -> bool:
+        """Keep what the kernel replied; False for an error, which is not kept."""
+        is_good = bool(decode_json(reply.content).get("status", "ok") == "ok")
+        if is_good:
+            self.content = bytes(reply.content)
+        return is_good
+
+    def forget(self) -> None:
+        """Another kernel process may describe itself differently."""
+        self.content = None
+
+
+class BusyRequests:
+    """The execute requests that the kernel is working on, from its status messages."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, bytes] = {}
+        self._is_assumed = False
+
+    def __bool__(self) -> bool:
+        """Whether shell requests have to wait."""
+        return self._is_assumed or bool(self._parents)
+
+    @property
+    def latest(self) -> bytes:
+        """Encoded header of the request that began last; ``{}`` when none runs."""
+        return next(reversed(self._parents.values()), b"{}")
+
+    def status(self, execution_state: str, msg_id: str, parent: Buffer) -> None:
+        """The kernel became busy or idle for an execute request."""
+        self._parents.pop(msg_id, None)
+        self._is_assumed = False
+        if execution_state == "busy" and len(self._parents) < _MAX_BUSY:
+            self._parents[msg_id] = bytes(parent)
+
+    def assume(self) -> None:
+        """The kernel was busy already; its next status for an execute request says more."""
+        self._is_assumed = True
+
+    def clear(self) -> None:
+        """The kernel process is another one."""
+        self._parents.clear()
+        self._is_assumed = False

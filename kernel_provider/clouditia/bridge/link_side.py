@@ -1,0 +1,160 @@
+"""The bridge's end of the link: events in, acknowledgements and back-pressure out."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from clouditia.protocol.handshake import START_UNFINISHED, SUBPROTOCOL, Hello
+from clouditia.protocol.link import Delivered, GapSeen, Link, Online, PeerAcked, Role
+from clouditia.protocol.outbox import Outbox
+from clouditia.transport.link_connection import LinkConnection
+from clouditia.transport.tls import policy_for
+from clouditia.transport.websocket import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clouditia.bridge.kernel import KernelChannels
+    from clouditia.bridge.sockets import LocalSockets
+    from clouditia.errors import ClouditiaError
+    from clouditia.protocol.handshake import Welcome
+    from clouditia.protocol.link import Event
+    from clouditia.settings import Target
+    from clouditia.transport.link_runner import FrameTransport
+
+__all__ = ["MAX_LOCAL_PENDING_BYTES", "LinkSide", "channels_url"]
+
+#: With more than this waiting for the front end, messages are no longer acknowledged, so that the
+#: gateway side keeps the rest.
+MAX_LOCAL_PENDING_BYTES = 64 * 1024 * 1024
+
+
+def channels_url(target: Target, kernel_id: str) -> str:
+    """The websocket of a kernel."""
+    return f"{target.url}/api/kernels/{kernel_id}/channels"
+
+
+class LinkSide:
+    """Owns the outbox from the start and the connection once there is a kernel.
+
+    Args:
+        target: The gateway.
+        channels: Gets the kernel's messages.
+        sockets: Held back while the outbox is full.
+        outbox: Requests on their way to the kernel.
+    """
+
+    def __init__(
+        self, target: Target, channels: KernelChannels, sockets: LocalSockets, outbox: Outbox
+    ) -> None:
+        self._target = target
+        self._channels = channels
+        self._sockets = sockets
+        self._outbox = outbox
+        self._key = target.read_key()
+        self._tls = policy_for(target.url, ca_file=target.ca_file, pin=target.pin)
+        self._connection: LinkConnection | None = None
+        self._unacknowledged: int | None = None
+        self._on_welcome: Callable[[Welcome], None] = lambda welcome: None
+
+    @property
+    def is_online(self) -> bool:
+        """Whether messages flow now."""
+        return self._connection is not None and self._connection.is_online
+
+    @property
+    def epoch(self) -> int | None:
+        """The kernel's epoch as the last handshake said it."""
+        return None if self._connection is None else self._connection.link.epoch
+
+    def connect(
+        self,
+        kernel_id: str,
+        *,
+        is_new: bool,
+        on_welcome: Callable[[Welcome], None],
+        on_offline: Callable[[ClouditiaError], None],
+    ) -> LinkConnection:
+        """Make the connection to a kernel; its ``run`` is the caller's to start.
+
+        Args:
+            kernel_id: The kernel.
+            is_new: Hear it from its first message on, else from its oldest unfinished request on.
+            on_welcome: Called after each handshake.
+            on_offline: Called when a connection that was online has ended.
+        """
+        self._on_welcome = on_welcome
+        hello = Hello(
+            client_id=f"bridge-{uuid.uuid4()}",
+            kernel_id=kernel_id,
+            start=1 if is_new else START_UNFINISHED,
+            name="clouditia-kernel",
+        )
+        link = Link(Role.CLIENT, self._outbox, hello=hello)
+        url = channels_url(self._target, kernel_id)
+
+        async def open_transport() -> FrameTransport:
+            return await connect(
+                url,
+                headers={"Authorization": f"token {self._key}"},
+                subprotocols=[SUBPROTOCOL],
+                ssl=None if self._tls is None else self._tls.context,
+            )
+
+        self._connection = LinkConnection(
+            open_transport, link, self._outbox, on_event=self._on_event, on_offline=on_offline
+        )
+        return self._connection
+
+    def send(self, parts: list[bytes | bytearray | memoryview]) -> None:
+        """Queue a message for the kernel, with or without a connection.
+
+        Raises:
+            PackageTooLarge: the message, or all that wait together, are over the limit.
+        """
+        if self._connection is None:
+            self._outbox.append(parts)
+        else:
+            self._connection.send(parts)
+        if self._outbox.is_full:
+            self._sockets.hold_requests(hold=True)
+
+    def say_goodbye(self) -> None:
+        """Tell the host, where it can be told now, that this client will not come back."""
+        if self._connection is not None:
+            self._connection.say_goodbye()
+
+    def drained(self) -> None:
+        """The front end took what was waiting: acknowledge what was held back."""
+        seq = self._unacknowledged
+        if seq is None or self._connection is None:
+            return
+        if self._sockets.pending_bytes <= MAX_LOCAL_PENDING_BYTES:
+            self._unacknowledged = None
+            self._connection.handled(seq)
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Delivered):
+            self._channels.from_kernel(event.frame)
+            self._handled(event.seq)
+        elif isinstance(event, PeerAcked):
+            if not self._outbox.is_full:
+                self._sockets.hold_requests(hold=False)
+        elif isinstance(event, GapSeen):
+            info = event.info
+            count = int(info.get("messages") or event.last - event.first + 1)
+            reason = str(info.get("reason") or "no reason given")
+            self._channels.messages_lost(count, int(info.get("bytes") or 0), reason)
+            self._handled(event.last)
+        elif isinstance(event, Online):
+            self._on_welcome(event.welcome)
+
+    def _handled(self, seq: int) -> None:
+        if self._sockets.pending_bytes > MAX_LOCAL_PENDING_BYTES:
+            self._unacknowledged = seq
+        elif self._connection is not None:
+            self._unacknowledged = None
+            # The link's own, not the connection's, which would wake the writer for each message:
+            # whatever is due after an event goes out without that.
+            self._connection.link.handled(seq)

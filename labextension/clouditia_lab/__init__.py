@@ -1,0 +1,1 @@
+"""JupyterLab part of Clouditia; its user interface arrives with a later release."""

@@ -1,0 +1,1 @@
+"""IPython magics of Clouditia (`%%clouditia`); the cells they run arrive with a later release."""

@@ -1,0 +1,35 @@
+"""One test per row of docs/features.md, against a real gateway in another process.
+
+``test_row[C6]`` runs the function that is registered for C6. A row without a function fails, so
+that a row cannot be added to the page without its check.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.acceptance import rows_of_clients, rows_of_front_ends, rows_of_transport
+from tools.rows import ROOT, read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clouditia.testing.gateway_process import GatewayProcess
+
+ROWS = read_rows((ROOT / "docs" / "features.md").read_text(encoding="utf-8"))
+CHECKS: dict[str, Callable[[GatewayProcess], None]] = {
+    **rows_of_clients.CHECKS,
+    **rows_of_front_ends.CHECKS,
+    **rows_of_transport.CHECKS,
+}
+
+
+@pytest.mark.parametrize("row", list(ROWS))
+def test_row(row: str, gateway: GatewayProcess) -> None:
+    assert row in CHECKS, f"{row} has no check: {ROWS[row]}"
+    CHECKS[row](gateway)
+
+
+def test_every_check_belongs_to_a_row() -> None:
+    assert set(CHECKS) == set(ROWS)

@@ -1,0 +1,87 @@
+"""A cell that prints for 20 s while its gateway is killed three times and its connection cut twice.
+
+A line every 10 ms, so that there is always one on its way. What the front end has seen decides when
+the next blow comes; each comes only after the output has found its way again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.integration.front_end import FrontEnd, connected, started
+from tests.integration.stock_front_end import stock_front_end
+
+from clouditia.rest import GatewayClient
+from clouditia.settings import load_target
+from clouditia.testing.chaos import HEALTHY, ChaosProxy, LineOracle
+from clouditia.testing.gateway_process import GatewayProcess
+from clouditia.testing.targets import log_in
+
+pytestmark = pytest.mark.faults
+
+LINES, EVERY_S = 2000, 0.01
+#: After which line which blow falls.
+BLOWS = {200: "kill", 500: "cut", 800: "kill", 1100: "cut", 1400: "kill"}
+
+
+@pytest.fixture
+def proxy(gateway: GatewayProcess) -> Iterator[ChaosProxy]:
+    """Between the clients and the gateway, which keeps its port over its lives."""
+    port = int(gateway.url.rsplit(":", 1)[1].rstrip("/"))
+    with ChaosProxy("127.0.0.1", port) as proxy:
+        log_in(gateway, url=f"http://127.0.0.1:{proxy.port}")
+        yield proxy
+
+
+def test_a_bridge_shows_every_line_once_and_in_order(
+    gateway: GatewayProcess, proxy: ChaosProxy
+) -> None:
+    rest = GatewayClient(load_target("lab"))
+    with started("clouditia-lab-python3") as manager, connected(manager) as front_end:
+        (before,) = rest.list_kernels()
+        oracle = print_under_blows(front_end, gateway, proxy)
+        assert oracle.verdict() == HEALTHY
+        assert front_end.run("print(kept)").text() == "still here\n"
+        (after,) = rest.list_kernels()
+        assert after["id"] == before["id"]
+        assert after["clouditia"]["epoch"] == before["clouditia"]["epoch"] == 1
+
+
+def test_a_stock_websocket_client_that_comes_back_misses_nothing(
+    gateway: GatewayProcess, proxy: ChaosProxy
+) -> None:
+    target = load_target("lab")
+    with stock_front_end(target) as front_end:
+        oracle = print_under_blows(front_end, gateway, proxy)
+        assert front_end.connects > 3  # two blows may fall on one connection
+        assert oracle.lost == 0
+        assert oracle.is_done
+        assert front_end.run("print(kept)").text() == "still here\n"
+        (kernel,) = GatewayClient(target).list_kernels()
+        assert kernel["clouditia"]["epoch"] == 1
+
+
+def print_under_blows(
+    front_end: FrontEnd, gateway: GatewayProcess, proxy: ChaosProxy
+) -> LineOracle:
+    """Run the cell to its end, and deal all blows."""
+    strike: dict[str, Callable[[], object]] = {
+        "cut": proxy.cut_once,
+        "kill": lambda: gateway.restart(kill=True),
+    }
+    front_end.run("kept = 'still here'")
+    front_end.seen.clear()
+    msg_id = front_end.execute(LineOracle.code(LINES, every_s=EVERY_S))
+    for line, blow in BLOWS.items():
+        front_end.printed(msg_id, f"#{line}")
+        url = gateway.url
+        strike[blow]()
+        assert gateway.url == url
+    front_end.printed(msg_id, f"#{LINES - 1}")
+    front_end.result(msg_id)
+    oracle = LineOracle(LINES)
+    for each in front_end.seen:
+        if each.parent == msg_id:
+            oracle.feed(each.message)
+    return oracle
