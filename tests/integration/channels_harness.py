@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -108,9 +109,14 @@ class FakeRegistry:
 
 
 class BareGateway:
-    """The websocket routes in a bare tornado application on a loopback port."""
+    """The websocket routes in a bare tornado application on a loopback port.
 
-    def __init__(self) -> None:
+    Args:
+        socket_buffer_bytes: What the system may hold for each of its connections and direction;
+            by default it decides itself, on some machines for tens of megabytes.
+    """
+
+    def __init__(self, socket_buffer_bytes: int | None = None) -> None:
         self.hub = HostHub()
         self.registry = FakeRegistry(self.hub)
         self.live = LiveConnections()
@@ -125,6 +131,9 @@ class BareGateway:
         application = tornado.web.Application(routes, **{SETTING: context})
         self._server = tornado.httpserver.HTTPServer(application)
         sockets = tornado.netutil.bind_sockets(0, "127.0.0.1")
+        if socket_buffer_bytes is not None:
+            for listener in sockets:  # what they accept inherits them
+                bound_buffers(listener, socket_buffer_bytes)
         self._server.add_sockets(sockets)
         self.url = f"ws://127.0.0.1:{sockets[0].getsockname()[1]}"
         self.opened: list[ClientConnection] = []
@@ -175,9 +184,15 @@ class BareGateway:
         await self._server.close_all_connections()
 
 
+def bound_buffers(connection: socket.socket, size: int) -> None:
+    """Let the system hold no more than about ``size`` bytes for each direction of a socket."""
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        connection.setsockopt(socket.SOL_SOCKET, option, size)
+
+
 @asynccontextmanager
-async def bare_gateway() -> AsyncIterator[BareGateway]:
-    gateway = BareGateway()
+async def bare_gateway(*, socket_buffer_bytes: int | None = None) -> AsyncIterator[BareGateway]:
+    gateway = BareGateway(socket_buffer_bytes)
     try:
         yield gateway
     finally:

@@ -15,6 +15,7 @@ from tests.integration.channels_harness import (
     STOCK_SUBPROTOCOL,
     SUBPROTOCOL,
     bare_gateway,
+    bound_buffers,
     close_code,
     joined,
     next_json,
@@ -74,7 +75,12 @@ def test_a_reader_that_stops_holds_the_producer_and_not_the_gateways_memory() ->
     async def test() -> None:
         frame = os.urandom(MIB)
         offered = 100
-        async with bare_gateway() as gateway, joined(gateway) as (client, host):
+        async with (
+            bare_gateway(socket_buffer_bytes=MIB) as gateway,
+            joined(gateway) as (client, host),
+        ):
+            for connection in (client, host):
+                bound_buffers(connection.transport.get_extra_info("socket"), MIB)
             client.transport.pause_reading()
             sent = 0
 

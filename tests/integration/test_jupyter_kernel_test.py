@@ -8,6 +8,7 @@ import jupyter_kernel_test
 import pytest
 
 from clouditia.testing.targets import LoggedInTarget
+from clouditia.testing.waiting import wait_until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,6 +72,8 @@ class RemoteWelcomeTests(jupyter_kernel_test.IopubWelcomeTests):  # type: ignore
     support_iopub_welcome = True
 
     def tearDown(self) -> None:
+        # A heartbeat thread that is stopped before it has begun makes sockets without end.
+        wait_until(self.kc.hb_channel.is_beating, 10)
         self.kc.stop_channels()  # the suite does so only after the class, too late for us
 
     @classmethod

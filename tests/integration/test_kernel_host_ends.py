@@ -395,10 +395,9 @@ def test_a_full_disk_is_told_and_survived_without_a_loss(tmp_path: Path) -> None
         async with scene(tmp_path) as made:
             client = await made.client(start=1)
             await client.run("print('x' * 20000)")
-            (segment,) = (made.host.directory / "journal").glob("*.journal")
             limits = resource.prlimit(made.host.pid, resource.RLIMIT_FSIZE)
-            full = (segment.stat().st_size + 100, limits[1])
-            resource.prlimit(made.host.pid, resource.RLIMIT_FSIZE, full)
+            # The limit is for each file: so small that no new segment can take a record either.
+            resource.prlimit(made.host.pid, resource.RLIMIT_FSIZE, (100, limits[1]))
             msg_id = client.execute("for i in range(500): print(i, flush=True)")
             await client.done(msg_id)
             assert client.text(msg_id) == "".join(f"{i}\n" for i in range(500))
