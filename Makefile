@@ -100,6 +100,6 @@ $(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-torch
 	@touch $@
 
 $(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-torch
-	@echo "Installing Clouditia and what the tests and checks need (about 150 MB)."
+	@echo "Installing Clouditia and what the tests and checks need (about 240 MB)."
 	@$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.stamp-demo $@

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 PROVISIONER = "clouditia-provisioner"
+#: Front ends show them in launchers and menus; the names are Jupyter's.
+LOGOS = ("logo-svg.svg", "logo-64x64.png", "logo-32x32.png")
 _VALID_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -202,12 +205,24 @@ def _write_one(name: str, spec: dict[str, Any], report: SyncReport) -> None:
     present = _read_json(path)
     if present is not None and _identity(present) != _identity(spec):
         report.skipped[name] = f"{path} exists and belongs to something else"
-    elif present == spec:
+    elif not _write_logos(path.parent) and present == spec:
         report.unchanged.append(name)
     else:
         # A folder without kernel.json is no kernelspec, so it appears only when it is whole.
         write_private(path, json.dumps(spec, indent=1, ensure_ascii=False) + "\n")
         report.written.append(name)
+
+
+def _write_logos(folder: Path) -> bool:
+    """Put our mark beside a kernelspec; False if it is there already."""
+    is_changed = False
+    for name in LOGOS:
+        image = resources.files("clouditia").joinpath("logos", name).read_bytes()
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != image:
+            write_private(path, image)
+            is_changed = True
+    return is_changed
 
 
 def installed_specs(target: str | None = None) -> list[InstalledSpec]:

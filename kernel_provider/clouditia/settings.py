@@ -333,8 +333,8 @@ def _target_file(name: str) -> Path:
 # --- private files ------------------------------------------------------------------------------
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, for this user only, at once or not at all.
+def write_private(path: Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path``, for this user only, at once or not at all.
 
     Raises:
         ConfigError: the folder cannot be made or written.
@@ -346,8 +346,8 @@ def write_private(path: Path, text: str) -> None:
         # mkstemp makes the file 0600 from the start; replace() keeps that.
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(path)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from clouditia.kernelspecs import LOGOS
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"clouditia", "clouditia_gateway", "clouditia_magics", "clouditia_lab"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -51,6 +53,10 @@ def test_every_module_of_the_sources_is_in_the_wheel(wheel: zipfile.ZipFile) -> 
         for path in folder.rglob("*.py")
     }
     assert sources <= set(wheel.namelist())
+
+
+def test_the_logos_of_the_kernelspecs_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    assert {f"clouditia/logos/{name}" for name in LOGOS} <= set(wheel.namelist())
 
 
 def test_type_checkers_may_use_the_annotations_of_all_of_it(wheel: zipfile.ZipFile) -> None:

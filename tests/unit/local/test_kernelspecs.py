@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,25 @@ def test_a_kernelspec_has_what_every_front_end_needs() -> None:
             "kernel_provisioner": {"provisioner_name": "clouditia-provisioner"},
         },
     }
+
+
+def test_its_logos_are_where_jupyter_looks_for_them() -> None:
+    sync_specs("lab", model(python3="Python 3"))
+    resources = KernelSpecManager().get_all_specs()["clouditia-lab-python3"]["resource_dir"]
+    found = {path.name: path.read_bytes() for path in Path(resources).glob("logo-*")}
+    assert set(found) == {"logo-svg.svg", "logo-64x64.png", "logo-32x32.png"}
+    assert found["logo-svg.svg"].startswith(b"<svg")
+    for size in (32, 64):
+        png = found[f"logo-{size}x{size}.png"]
+        assert struct.unpack(">II", png[16:24]) == (size, size)
+
+
+def test_a_kernelspec_of_an_earlier_version_gets_its_logos() -> None:
+    sync_specs("lab", model(python3="Python 3"))
+    logo = kernels_dir() / "clouditia-lab-python3" / "logo-64x64.png"
+    logo.unlink()
+    assert sync_specs("lab", model(python3="Python 3")).written == ["clouditia-lab-python3"]
+    assert logo.is_file()
 
 
 def test_jupyter_finds_it_with_our_provisioner() -> None:
