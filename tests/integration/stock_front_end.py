@@ -65,7 +65,13 @@ class StockFrontEnd(FrontEnd):
         message = Message(
             channel, encode_json(header), b"{}", b"{}", encode_json(content), tuple(buffers)
         )
-        self.client.send(b"".join(encode_v1(message)))
+        frame = b"".join(encode_v1(message))
+        try:
+            self.client.send(frame)
+        except ConnectionClosed:
+            # What came before the cut can still be unread, so that sending notices it first.
+            self._connect_again()
+            self.client.send(frame)
         return msg_id
 
     def _receive(self, timeout_ms: int) -> None:
