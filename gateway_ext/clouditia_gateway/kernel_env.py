@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 INHERITED = frozenset(
     ("PATH", "HOME", "LANG", "TZ", "USER", "SHELL", "VIRTUAL_ENV", "CONDA_PREFIX")
 )
+#: Unless the kernelspec or the request says otherwise. A kernel's first words reach every client
+#: here, where a local front end comes too late to see them: debugpy's are of no use to anybody.
+DEFAULTS = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 #: Never taken from a request.
 FORBIDDEN = INHERITED | {
     "BASH_ENV",
@@ -79,7 +82,7 @@ def build_env(
         for name, value in gateway.items()
         if name in INHERITED or name.startswith("LC_")
     }
-    variables = dict(inherited)
+    variables = DEFAULTS | inherited
     for name, value in spec.items():
         variables[name] = Template(value).safe_substitute(inherited)
     ignored = tuple(sorted(name for name in request if not is_allowed(name)))

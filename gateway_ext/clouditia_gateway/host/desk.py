@@ -11,12 +11,13 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from clouditia.errors import ClouditiaError, ConfigError, RemoteProtocolError
+from clouditia.protocol.answers import Cause
 from clouditia.protocol.journal_requests import RequestState
 from clouditia.protocol.messages import CLOUDITIA, CONTROL, IOPUB, SHELL, Message, decode_json
 from clouditia_gateway.host.activity import Activity
 from clouditia_gateway.host.chronicle import Chronicle
 from clouditia_gateway.host.kernel_channels import KernelChannels
-from clouditia_gateway.host.requests import Answers, Cause, Request, read_request
+from clouditia_gateway.host.requests import Answers, Request, read_request
 
 log = logging.getLogger("clouditia.host")
 

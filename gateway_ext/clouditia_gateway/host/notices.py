@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from clouditia.protocol.answers import error_content
 from clouditia.protocol.messages import (
     CLOUDITIA,
-    CONTROL,
     IOPUB,
     MAX_BUFFERS,
     MAX_MESSAGE_BYTES,
-    SHELL,
     Buffer,
     Message,
     encode_json,
@@ -59,13 +58,6 @@ class MessageFactory:
         """A line in the output of the cell that ``parent`` is the header of."""
         return self.make(IOPUB, "stream", {"name": "stderr", "text": text}, parent)
 
-    def reply(
-        self, channel: str, request_type: str, content: Mapping[str, Any], parent: Buffer
-    ) -> Message:
-        """The reply to a request, on the channel of the request."""
-        msg_type = request_type.removesuffix("_request") + "_reply"
-        return self.make(channel if channel == CONTROL else SHELL, msg_type, content, parent)
-
     def fitting(self, message: Message) -> Message:
         """``message``, or what is said in its place when it is too large for a link."""
         if message.size <= MAX_SIZE_BYTES and len(message.buffers) <= MAX_BUFFERS:
@@ -78,13 +70,3 @@ class MessageFactory:
             return self.stderr(f"[clouditia] {what}\n", message.parent_header)
         content = {"status": "error", **error_content("MessageTooLarge", what)}
         return message._replace(content=encode_json(content), buffers=())
-
-    def output_error(self, content: Mapping[str, Any], parent: Buffer) -> Message:
-        """An error in the output of a cell."""
-        return self.make(IOPUB, "error", content, parent)
-
-
-def error_content(ename: str, evalue: str, details: str = "") -> dict[str, Any]:
-    """The content of an error, in output and in replies; ``details`` are further lines."""
-    traceback = [f"{ename}: {evalue}", *details.splitlines()]
-    return {"ename": ename, "evalue": evalue, "traceback": traceback}

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from clouditia.errors import RemoteProtocolError
+from clouditia.protocol import answers
+from clouditia.protocol.answers import Cause, Unanswered
 from clouditia.protocol.journal import UpRequest, expects_reply
 from clouditia.protocol.journal_requests import RequestState
 from clouditia.protocol.messages import Message, decode_json, encode_json
-from clouditia_gateway.host.notices import MessageFactory, error_content
+from clouditia_gateway.host.notices import MessageFactory
 
 _PRUNE_ABOVE = 256
 
@@ -46,15 +48,6 @@ def read_request(message: Message) -> Request:
     if not (isinstance(msg_id, str) and msg_id and isinstance(msg_type, str) and msg_type):
         raise RemoteProtocolError("a request needs a msg_id and a msg_type in its header")
     return Request(message, msg_id, msg_type)
-
-
-class Cause(NamedTuple):
-    """Why the kernel does not answer: a name for the error, a sentence, further lines."""
-
-    ename: str
-    sentence: str
-    details: str = ""
-    in_output: bool = True  # whether cells show it
 
 
 class Answers:
@@ -90,28 +83,17 @@ class Answers:
 
     def failure(self, state: RequestState, cause: Cause) -> list[Message]:
         """What is missing of the answer to ``state``: error in the output, reply, idle."""
-        content = error_content(cause.ename, cause.sentence, cause.details)
-        missing = self.missing(state, {"status": "error", **content})
-        if state.msg_type == "execute_request" and cause.in_output and not state.replied:
-            missing.insert(0, self._messages.output_error(content, self.header_of(state)))
-        return missing
+        return answers.failure(self._messages.make, self._unanswered(state), cause)
 
     def missing(self, state: RequestState, reply: dict[str, Any]) -> list[Message]:
         """The reply and the idle of a request, as far as it has not got them."""
-        parent = self.header_of(state)
-        messages: list[Message] = []
-        if not state.replied:
-            messages.append(self._messages.reply(state.channel, state.msg_type, reply, parent))
-        if not state.idle_seen:
-            messages.append(self._messages.status("idle", parent))
-        return messages
+        return answers.missing(self._messages.make, self._unanswered(state), reply)
 
     def success(self, request: Request, content: dict[str, Any]) -> list[Message]:
         """Busy, reply and idle for a request that the host itself has carried out."""
-        parent = bytes(request.message.header)
-        reply = {"status": "ok", **content}
-        return [
-            self._messages.status("busy", parent),
-            self._messages.reply(request.channel, request.msg_type, reply, parent),
-            self._messages.status("idle", parent),
-        ]
+        asked = Unanswered(request.channel, request.msg_type, bytes(request.message.header))
+        return answers.success(self._messages.make, asked, content)
+
+    def _unanswered(self, state: RequestState) -> Unanswered:
+        header = self.header_of(state)
+        return Unanswered(state.channel, state.msg_type, header, state.replied, state.idle_seen)

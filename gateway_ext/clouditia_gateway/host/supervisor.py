@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from clouditia.errors import RemoteProtocolError, SessionError
+from clouditia.protocol.answers import Cause
 from clouditia.protocol.messages import CONTROL, IOPUB, SHELL, Message, decode_json
 from clouditia_gateway.host.activity import BUSY, DEAD, IDLE, RESTARTING, STARTING, Activity
 from clouditia_gateway.host.chronicle import Chronicle
@@ -24,7 +25,7 @@ from clouditia_gateway.host.desk import RequestDesk
 from clouditia_gateway.host.kernel_channels import KernelChannels
 from clouditia_gateway.host.kernel_process import ExitFacts, KernelProcess
 from clouditia_gateway.host.launch import Launched
-from clouditia_gateway.host.requests import Cause, Request
+from clouditia_gateway.host.requests import Request
 
 log = logging.getLogger("clouditia.host")
 

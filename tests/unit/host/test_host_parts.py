@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clouditia.errors import GatewayUnreachable, RemoteProtocolError
+from clouditia.protocol.answers import Cause
 from clouditia.protocol.journal_requests import RequestState
 from clouditia.protocol.messages import IOPUB, SHELL, Message, decode_json, encode_json
 from clouditia_gateway.host import proc
@@ -27,7 +28,7 @@ from clouditia_gateway.host.control import read_address
 from clouditia_gateway.host.kernel_process import ExitFacts, OutputTail
 from clouditia_gateway.host.launch import LaunchSpec, end_leftovers, read_launch, take_lock
 from clouditia_gateway.host.notices import MAX_SIZE_BYTES, MessageFactory
-from clouditia_gateway.host.requests import Answers, Cause, read_request
+from clouditia_gateway.host.requests import Answers, read_request
 
 # --- launch and connection files ----------------------------------------------------------------
 
