@@ -68,6 +68,7 @@ class ClouditiaProvisioner(LocalProvisioner):
     _is_released = False  # the kernel lives on without us
     _end_requested = False  # the bridge was asked to end the kernel
     _restart_requested = False  # the bridge was asked to restart the kernel
+    _is_gone = False  # the gateway has the kernel no longer
     _reports_exit = False  # poll() says "gone" although the bridge waits for what comes next
 
     # --- start ----------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ class ClouditiaProvisioner(LocalProvisioner):
         self.kernel_spec.interrupt_mode = "signal"
         if self._ended_by_others():
             self._refuse_automatic_restart()
-            self._kernel_id, self._epoch = "", None
+            self._kernel_id, self._epoch, self._is_gone = "", None, False
         if self._target_name() != EMBEDDED:  # that one is started by the bridge
             GatewayClient(resolve_target(self._target_name()))
         addresses_before = self._addresses()
@@ -159,7 +160,9 @@ class ClouditiaProvisioner(LocalProvisioner):
         self._last_reason = state.reason or self._last_reason
 
     def _raise_start_failure(self, bridge: BridgeHandle) -> None:
-        reason = bridge.state().reason or "its message is in the log above"
+        state = bridge.state()
+        self._is_gone = state.state == "ended"
+        reason = state.reason or "its message is in the log above"
         code = bridge.process.wait()
         bridge.close()
         bridge.forget_state()
@@ -167,9 +170,11 @@ class ClouditiaProvisioner(LocalProvisioner):
         raise _error_class(code)(f"the remote kernel did not start: {reason}")
 
     def _ended_by_others(self) -> bool:
-        """Whether the bridge left because its kernel was ended for good."""
+        """Whether the kernel was ended for good, by the bridge's word or the gateway's."""
         bridge = self._bridge
-        return bridge is not None and not bridge.is_running and bridge.state().state == "ended"
+        if bridge is None or bridge.is_running:
+            return self._is_gone
+        return bridge.state().state == "ended"
 
     def _refuse_automatic_restart(self) -> None:
         """A kernel that somebody ended does not come back, and cost money, by itself."""
@@ -190,6 +195,11 @@ class ClouditiaProvisioner(LocalProvisioner):
             if not await bridge.wait_for(
                 lambda state: (state.epoch or 0) >= wanted, _RESTART_TIMEOUT_S
             ):
+                if not bridge.is_running:
+                    raise SessionError(
+                        f"the kernel {self._kernel_id} was not restarted: {bridge.state().reason}",
+                        hint="Restart once more to begin with a new kernel.",
+                    )
                 raise LaunchTimeout(
                     f"the restart of kernel {self._kernel_id} was not confirmed within "
                     f"{_RESTART_TIMEOUT_S:g} s",

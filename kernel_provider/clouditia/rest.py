@@ -24,15 +24,18 @@ from clouditia.errors import (
     RemoteProtocolError,
     error_from_wire,
 )
+from clouditia.settings import authorization
 from clouditia.transport.tls import PinMismatch, policy_for
 
 if TYPE_CHECKING:
-    from clouditia.settings import Target
+    from clouditia.settings import Kind, Target
 
 __all__ = ["API_PREFIX", "GatewayClient"]
 
 #: Our own routes; everything else is Jupyter's.
 API_PREFIX = "/clouditia/api/v1"
+#: Every answer of a Clouditia gateway carries it, and of no other server.
+PROTOCOL_HEADER = "X-Clouditia-Protocol"
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
@@ -65,6 +68,49 @@ class GatewayClient:
         """Without the key."""
         return f"GatewayClient({self._target.url!r})"
 
+    # --- which kind of server -------------------------------------------------------------------
+
+    def find_kind(self) -> Kind:
+        """What answers at the URL, asked without the key: it may not be meant for that server.
+
+        Raises:
+            ConfigError: it is no Jupyter server of any kind.
+        """
+        _, headers, _ = self._exchange("GET", f"{API_PREFIX}/info", None, key="")
+        if headers.get(PROTOCOL_HEADER) is not None:
+            return "clouditia"
+        status, _, answer = self._exchange("GET", "/api", None, key="")
+        if status not in (401, 403):  # some tell their version only to those who have a token
+            self._stock_version_of(status, answer)
+        return "plain"
+
+    def stock_version(self) -> str:
+        """What a stock server calls itself, such as ``jupyter_server 2.21.1``.
+
+        Raises:
+            ConfigError: it is no Jupyter server of any kind.
+            AuthenticationError: it wants another token.
+        """
+        status, headers, answer = self._exchange("GET", "/api", None)
+        if status in (401, 403):
+            raise self._error("GET", "/api", status, headers, answer)
+        return self._stock_version_of(status, answer)
+
+    def _stock_version_of(self, status: int, answer: bytes) -> str:
+        try:
+            fields = jsonlib.loads(answer) if status == 200 else None
+        except (ValueError, RecursionError):
+            fields = None
+        if not isinstance(fields, dict) or "version" not in fields:
+            raise ConfigError(
+                f"{self._target.url} answers, but it is neither a Clouditia gateway nor a Jupyter "
+                f"server (GET /api: {status})",
+                hint="Check the URL: a server behind a proxy may have a prefix.",
+            )
+        if "gateway_version" in fields:
+            return f"Enterprise Gateway {fields['gateway_version']}"
+        return f"jupyter_server {fields['version']}"
+
     # --- calls ----------------------------------------------------------------------------------
 
     def info(self) -> dict[str, Any]:
@@ -88,8 +134,11 @@ class GatewayClient:
             name: Kernelspec on the gateway.
             env: Environment variables for the kernel; the gateway decides which it takes.
             path: Notebook path or folder, as the front end sees it.
-            kernel_id: Id that the kernel shall have; makes a repeated call harmless.
+            kernel_id: Id that the kernel shall have; makes a repeated call harmless. Of stock
+                servers, some give it another: the model's counts.
         """
+        if self._target.kind == "plain":
+            env = {**_enterprise_gateway_env(kernel_id), **env}
         body: dict[str, object] = {"name": name, "env": env, "path": path}
         if kernel_id is not None:
             body["kernel_id"] = kernel_id
@@ -137,6 +186,8 @@ class GatewayClient:
         """
         body = None if json is None else jsonlib.dumps(json).encode()
         status, headers, answer = self._exchange(method, path, body)
+        if self._target.kind == "clouditia" and status < 500:
+            self._require_gateway(headers)
         if 200 <= status < 300:
             return self._decode(method, path, answer)
         raise self._error(method, path, status, headers, answer)
@@ -148,13 +199,18 @@ class GatewayClient:
         return answer
 
     def _exchange(
-        self, method: str, path: str, body: bytes | None
+        self, method: str, path: str, body: bytes | None, *, key: str | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = self._connection()
         sent = False
         try:
             connection.connect()
-            connection.request(method, self._base_path + path, body, self._headers(body))
+            connection.request(
+                method,
+                self._base_path + path,
+                body,
+                self._headers(body, self._key if key is None else key),
+            )
             sent = True
             response = connection.getresponse()
             answer = response.read(_MAX_ANSWER_BYTES + 1)
@@ -176,19 +232,29 @@ class GatewayClient:
             self._host, self._port, timeout=self._timeout, context=self._tls.context
         )
 
-    def _headers(self, body: bytes | None) -> dict[str, str]:
+    def _headers(self, body: bytes | None, key: str) -> dict[str, str]:
         headers = {
-            # "token" is the word that every Jupyter server of the last ten years understands.
-            "Authorization": f"token {self._key}",
+            **authorization(key),
             "Accept": "application/json",
             "User-Agent": f"clouditia/{__version__}",
-            "X-Clouditia-Protocol": "1",
+            PROTOCOL_HEADER: "1",
         }
         if body is not None:
             headers["Content-Type"] = "application/json"
         return headers
 
     # --- answers and errors ---------------------------------------------------------------------
+
+    def _require_gateway(self, headers: http.client.HTTPMessage) -> None:
+        """A target that was a gateway at login is never quietly taken for something less."""
+        if headers.get(PROTOCOL_HEADER) is None:
+            raise ConfigError(
+                f"{self._target.url} is not the Clouditia gateway that it was at login: its answer "
+                f"lacks the header {PROTOCOL_HEADER}",
+                hint="Has something else taken its address, or a proxy its place? If that is "
+                f"wanted, log in again: clouditia login {self._target.url} --name "
+                f"{self._target.name}",
+            )
 
     def _decode(self, method: str, path: str, answer: bytes) -> Any:
         if not answer:
@@ -229,6 +295,8 @@ class GatewayClient:
                 f"{self._target.url} does not know this key (401)",
                 hint="It may be mistyped, expired or revoked; run clouditia login again.",
             )
+        if status == 403 and self._target.kind == "plain":
+            return self._refused_by_stock_server(method, path, said)
         if status == 403:
             return PermissionDeniedError(seen)
         if status == 404 and path.startswith("/api/kernels/"):
@@ -241,6 +309,22 @@ class GatewayClient:
         if status in (502, 503, 504):
             return GatewayUnreachable(seen, retryable=True, details={"sent": True})
         return ClouditiaError(seen, retryable=status == 429)
+
+    def _refused_by_stock_server(self, method: str, path: str, said: str) -> ClouditiaError:
+        """Stock servers answer 403 to a wrong token, and to much else."""
+        if method == "GET" and path == "/api/kernels":
+            return PermissionDeniedError(
+                f"{self._target.url} does not list its kernels, or knows this token no more (403)",
+                hint="Enterprise Gateway lists them with EnterpriseGatewayApp.list_kernels = True.",
+            )
+        if said != "Forbidden" and "_xsrf" not in said:
+            return PermissionDeniedError(f"{method} {self._target.url}{path} was refused: {said}")
+        # What it says of a missing _xsrf argument only means that no token was good.
+        return AuthenticationError(
+            f"{self._target.url} does not accept this token (403)",
+            hint="Its token changes at each start unless one is configured; run clouditia login "
+            "again.",
+        )
 
     def _unreachable(
         self, method: str, path: str, exc: Exception, *, sent: bool
@@ -278,6 +362,17 @@ class GatewayClient:
             f"{method} {self._target.url}{path} was answered with {seen}",
             hint="Is this the URL of a gateway?",
         )
+
+
+def _enterprise_gateway_env(kernel_id: str | None) -> dict[str, str]:
+    """What an Enterprise Gateway takes from the environment: whose kernel, and its id."""
+    import getpass  # no start on our own gateways needs it
+
+    try:
+        env = {"KERNEL_USERNAME": getpass.getuser()}
+    except (KeyError, OSError):
+        env = {}  # a user id without a name, as in some containers
+    return env if kernel_id is None else {**env, "KERNEL_ID": kernel_id}
 
 
 def _kernel_path(kernel_id: str) -> str:

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 __all__ = [
     "EMBEDDED",
     "ENVIRONMENT",
+    "KEY_PREFIXES",
+    "Kind",
     "Target",
+    "authorization",
     "check_key",
     "check_target_name",
     "config_dir",
@@ -58,7 +61,8 @@ EMBEDDED = "embedded"
 ENVIRONMENT = "env"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_KEY_PREFIXES = ("ck_", "sk_")
+#: How keys of Clouditia gateways begin: users' and admins'.
+KEY_PREFIXES = ("ck_", "sk_")
 _MAX_KEY_FILE_BYTES = 4096
 
 
@@ -92,7 +96,8 @@ class Target:
         key_file: File with the API key; None means ``CLOUDITIA_API_KEY``.
         ca_file: PEM file of the only authorities to trust; default: the system's.
         pin: SHA-256 of the only certificate to trust.
-        kind: ``clouditia``, or ``plain`` for a stock Jupyter server.
+        kind: ``clouditia``, or ``plain`` for a stock Jupyter server or Enterprise Gateway; found
+            out at login and never changed by what a server says later.
         on_close: What SIGTERM to a bridge means: end the kernel, or let go of it.
     """
 
@@ -120,14 +125,16 @@ class Target:
                 )
 
     def read_key(self) -> str:
-        """The API key of this target.
+        """The API key of this target; of a stock server its token, empty where it wants none.
 
         Raises:
             AuthenticationError: there is no key, or it is none of ours.
             ConfigError: the key file cannot be read, or everybody can read it.
         """
         if self.key_file is not None:
-            return read_key_file(self.key_file)
+            return read_key_file(self.key_file, kind=self.kind)
+        if self.kind == "plain":
+            return ""
         key = os.environ.get("CLOUDITIA_API_KEY", "")
         if not key:
             raise AuthenticationError(
@@ -136,6 +143,16 @@ class Target:
                 hint="Set CLOUDITIA_API_KEY, or run: clouditia login URL --name NAME",
             )
         return check_key(key, "CLOUDITIA_API_KEY")
+
+    def authorization(self) -> dict[str, str]:
+        """The request header that carries the key; none where there is no key. Errors as above."""
+        return authorization(self.read_key())
+
+
+def authorization(key: str) -> dict[str, str]:
+    """The request header that carries ``key``."""
+    # "token" is the word that every Jupyter server of the last ten years understands.
+    return {"Authorization": f"token {key}"} if key else {}
 
 
 # --- names, URLs, keys --------------------------------------------------------------------------
@@ -185,18 +202,23 @@ def _without_secrets(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//…@", re.split(r"[?#]", url, maxsplit=1)[0])
 
 
-def check_key(key: str, source: str) -> str:
+def check_key(key: str, source: str, *, kind: Kind = "clouditia") -> str:
     """The key without blanks around it.
 
     Args:
         key: What was read.
         source: Where it was read, for the message; the key itself is never shown.
+        kind: A stock server's token has any beginning.
 
     Raises:
         AuthenticationError: it is not one printable word that starts with ``ck_`` or ``sk_``.
     """
     key = key.strip()
-    if not key.startswith(_KEY_PREFIXES) or not re.fullmatch(r"[!-~]+", key):
+    if kind == "plain":
+        if not re.fullmatch(r"[!-~]+", key):
+            raise AuthenticationError(f"the token from {source} is not one printable word")
+        return key
+    if not key.startswith(KEY_PREFIXES) or not re.fullmatch(r"[!-~]+", key):
         raise AuthenticationError(
             f"the key from {source} is no Clouditia key: keys start with ck_ (users) or "
             "sk_ (admins)",
@@ -205,8 +227,12 @@ def check_key(key: str, source: str) -> str:
     return key
 
 
-def read_key_file(path: Path) -> str:
+def read_key_file(path: Path, *, kind: Kind = "clouditia") -> str:
     """The key in ``path``.
+
+    Args:
+        path: The file.
+        kind: See :func:`check_key`.
 
     Raises:
         AuthenticationError: its content is no key.
@@ -222,13 +248,13 @@ def read_key_file(path: Path) -> str:
             content = file.read(_MAX_KEY_FILE_BYTES)
     except OSError as exc:
         raise ConfigError(f"the key file {path} cannot be read: {exc.strerror}") from exc
-    return check_key(content.decode("ascii", "replace"), f"the file {path}")
+    return check_key(content.decode("ascii", "replace"), f"the file {path}", kind=kind)
 
 
-def store_key(name: str, key: str) -> Path:
+def store_key(name: str, key: str, *, kind: Kind = "clouditia") -> Path:
     """Keep ``key`` as the one of target ``name``; returns the file (0600)."""
     path = config_dir() / "keys" / f"{check_target_name(name)}.key"
-    write_private(path, check_key(key, "login") + "\n")
+    write_private(path, check_key(key, "login", kind=kind) + "\n")
     return path
 
 

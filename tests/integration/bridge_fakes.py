@@ -35,6 +35,7 @@ from clouditia.protocol.messages import (
     encode_json,
     encode_v1,
 )
+from clouditia.rest import PROTOCOL_HEADER
 from clouditia.settings import Target, save_target, store_key
 from clouditia.testing.waiting import wait_until
 from clouditia.transport.link_runner import LinkRunner, TransportClosed
@@ -304,6 +305,7 @@ class _Kernels(tornado.web.RequestHandler):
         self.gateway = gateway
 
     def prepare(self) -> None:
+        self.set_header(PROTOCOL_HEADER, "1")
         if self.request.headers.get("Authorization") != f"token {KEY}":
             self.refuse(401, "authentication", "this key is not known")
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 from typing import TYPE_CHECKING, Any
 
 from clouditia.bridge.composing import Composer
 from clouditia.bridge.kernel import KernelChannels
-from clouditia.bridge.notices import OfflineNotice, tell
+from clouditia.bridge.notices import AWAY, STARTING, WaitNotice, tell
 from clouditia.bridge.policy import Ending, Fate, Occasion, fate_of_kernel
+from clouditia.bridge.remote_side import make_remote_side
+from clouditia.bridge.signals import on_signals
 from clouditia.bridge.sockets import LocalSockets
 from clouditia.bridge.starting import AnnouncedStart, Start, end_kernel
 from clouditia.bridge.state_file import StateFile
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from clouditia.bridge.connection_file import ConnectionInfo
-    from clouditia.bridge.link_side import LinkSide
     from clouditia.bridge.options import BridgeOptions
     from clouditia.bridge.parent import ParentWatch
+    from clouditia.bridge.remote_side import RemoteSide
     from clouditia.protocol.handshake import Welcome
     from clouditia.rest import GatewayClient
     from clouditia.settings import Target
@@ -81,7 +82,6 @@ class Bridge:
         self._kernel_gone = asyncio.Event()
         self._has_subscriber = asyncio.Event()
         self._state_file = StateFile(options.connection_file)
-        self._offline_notice = OfflineNotice(self._loop, f"gateway {target.name!r}")
         self._composer = Composer()
         self._outbox = Outbox()
         self._sockets = LocalSockets(
@@ -100,7 +100,8 @@ class Bridge:
             on_notice=self._noticed,
         )
         self._wishes.attach(self._channels)
-        self._link: LinkSide | None = None
+        self._wait = WaitNotice(self._loop, f"gateway {target.name!r}", self._channels.tell_waiting)
+        self._link: RemoteSide | None = None
         self._link_task: asyncio.Task[None] | None = None
         self._death: Ending | None = None
         self._epoch: int | None = None
@@ -124,6 +125,7 @@ class Bridge:
     async def _serve(self) -> int:
         await self._sockets.bind()
         self._watch()
+        self._wait.begin(STARTING)
         link = self._make_link()
         await self._started_or_ended()
         if not self._ended.done():
@@ -149,19 +151,15 @@ class Bridge:
 
     def _watch(self) -> None:
         """Notice signals, the parent's end and the provisioner's orders."""
-        for name, action in (
-            ("SIGTERM", self._terminated),
-            ("SIGINT", self._interrupt),
-            ("SIGHUP", self._parent_gone),
-        ):
-            if hasattr(signal, name):  # Windows has no SIGHUP
-                self._on_signal(getattr(signal, name), action)
+        on_signals(
+            self._loop,
+            SIGTERM=self._terminated,
+            SIGINT=self._interrupt,
+            SIGHUP=self._parent_gone,
+        )
         self._check_parent()
         if self._options.is_managed:
             read_commands(self._command_from_thread)
-
-    def _on_signal(self, number: signal.Signals, action: Any) -> None:
-        signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(action))
 
     def _check_parent(self) -> None:
         if not self._parent.is_alive():
@@ -169,21 +167,26 @@ class Bridge:
         elif not self._ended.done():
             self._loop.call_later(_PARENT_CHECK_S, self._check_parent)
 
-    def _make_link(self) -> LinkSide:
-        # Imported here, after the ports are bound and while the gateway starts the kernel.
-        from clouditia.bridge.link_side import LinkSide
-
-        self._link = LinkSide(self._target, self._channels, self._sockets, self._outbox)
+    def _make_link(self) -> RemoteSide:
+        # Imports much: the ports are bound by now, and the gateway is starting the kernel.
+        self._link = make_remote_side(
+            self._target,
+            self._channels,
+            self._sockets,
+            self._outbox,
+            composer=self._composer,
+            connect_rest=self._connect_rest,
+        )
         return self._link
 
-    def _connect(self, link: LinkSide) -> None:
+    def _connect(self, link: RemoteSide) -> None:
         kernel_id = self._start.kernel_id
         self._channels.kernel_id = kernel_id
         self._state_file.write(kernel_id=kernel_id, epoch=None, state="starting")
-        self._offline_notice.offline()
+        self._wait.begin(AWAY)
         self._link_task = self._loop.create_task(self._run_link(link, kernel_id))
 
-    async def _run_link(self, link: LinkSide, kernel_id: str) -> None:
+    async def _run_link(self, link: RemoteSide, kernel_id: str) -> None:
         is_new = self._options.is_new
         if not is_new:
             # What an attached kernel has to say would be lost on a front end that does not listen.
@@ -219,7 +222,7 @@ class Bridge:
             self._link.drained()
 
     def _welcomed(self, welcome: Welcome) -> None:
-        self._offline_notice.online()
+        self._wait.end()
         self._channels.is_online = True
         state = str(welcome.state.get("execution_state", ""))
         is_attaching = self._epoch is None and not self._options.is_new
@@ -236,7 +239,7 @@ class Bridge:
     def _went_offline(self, error: ClouditiaError) -> None:
         log.info("offline: %s", error.code)
         self._channels.is_online = False
-        self._offline_notice.offline()
+        self._wait.begin(AWAY)
 
     def _change_epoch(self, epoch: int) -> None:
         if self._epoch is not None and epoch > self._epoch:
@@ -332,7 +335,7 @@ class Bridge:
             self._ended.set_result(ending)
 
     async def _leave(self, ending: Ending) -> None:
-        self._offline_notice.cancel()
+        self._wait.cancel()
         self._wishes.close()
         if ending.exit_code and ending is not self._death:
             tell(ending.reason)
@@ -363,9 +366,9 @@ class Bridge:
         except TimeoutError:
             log.info("the end of the kernel was not confirmed within %.2f s", patience_s)
 
-    def _ended_over_rest(self, failure: ClouditiaError | None) -> None:
+    def _ended_over_rest(self, failure: BaseException | None) -> None:
         if failure is not None:
-            log.info("DELETE of the kernel failed: %s", failure.code)
+            log.info("DELETE of the kernel failed: %s", getattr(failure, "code", repr(failure)))
         with contextlib.suppress(RuntimeError):  # the loop may be closed by now
             self._loop.call_soon_threadsafe(self._kernel_gone.set)
 

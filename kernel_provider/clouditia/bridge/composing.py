@@ -20,7 +20,7 @@ class Composer:
         self._count = 0
 
     def message(
-        self, channel: str, msg_type: str, content: object | bytes, *, parent: Buffer = b"{}"
+        self, channel: str, msg_type: str, content: object | bytes, parent: Buffer = b"{}"
     ) -> Message:
         """A fresh message.
 

@@ -142,6 +142,8 @@ class KernelChannels:
             text = f"a message has at most {MAX_BUFFERS} buffers, this one has {count}."
             self.refuse(request, PackageTooLarge(text))
             return
+        if request.msg_type == "execute_request":
+            self._busy.asked(request.msg_id, request.message.header)
         try:
             self._send_remote(encode_v1(request.message))
         except PackageTooLarge as exc:
@@ -158,6 +160,7 @@ class KernelChannels:
             error: Shown in the output of the request before the reply.
         """
         self._requests.take(request.msg_id, request.route.channel)
+        self._busy.answered(request.msg_id)
         parent = request.message.header
         self.publish(self._composer.status("busy", parent=parent))
         if error is not None:
@@ -199,7 +202,13 @@ class KernelChannels:
     def from_kernel(self, frame: Buffer) -> None:
         """Take one message of the link; a malformed one is dropped with a log line."""
         try:
-            message = decode_v1(frame)
+            self.take_from_kernel(decode_v1(frame))
+        except RemoteProtocolError as exc:
+            log.warning("dropped a message of the link: %s", exc.message)
+
+    def take_from_kernel(self, message: Message) -> None:
+        """Take one message of the kernel or its host; a malformed one is dropped."""
+        try:
             if message.channel == CLOUDITIA:
                 msg_type = str(decode_json(message.header).get("msg_type", ""))
                 self._on_notice(msg_type, decode_json(message.content))
@@ -212,11 +221,12 @@ class KernelChannels:
             else:
                 self._pass_reply(message)
         except RemoteProtocolError as exc:
-            log.warning("dropped a message of the link: %s", exc.message)
+            log.warning("dropped a message of the kernel: %s", exc.message)
 
     def _pass_reply(self, message: Message) -> None:
         msg_id = _parent_id(message)
         route = self._requests.take(msg_id, message.channel)
+        self._busy.answered(msg_id)
         if route is None and msg_id != self._probe_id:
             return  # another client's, or a second reply
         msg_type = decode_json(message.header).get("msg_type")
@@ -273,10 +283,19 @@ class KernelChannels:
 
     def messages_lost(self, count: int, size_bytes: int, reason: str) -> None:
         """Say in the output of the running request that some of it is gone for good."""
-        text = f"[clouditia] {count} messages ({size_bytes} bytes) of output are gone: {reason}\n"
-        content = {"name": "stderr", "text": text}
-        message = self._composer.message(IOPUB, "stream", content, parent=self._busy.latest)
-        self.publish(message, "stream")
+        text = f"{count} messages ({size_bytes} bytes) of output are gone: {reason}"
+        self._tell(text, self._busy.latest)
+
+    def tell_waiting(self, text: str) -> bool:
+        """Write into the output of the cell that waits; False if this front end has none."""
+        parent = self._busy.waiting
+        if parent is not None:
+            self._tell(text, parent)
+        return parent is not None
+
+    def _tell(self, text: str, parent: Buffer) -> None:
+        content = {"name": "stderr", "text": f"[clouditia] {text}\n"}
+        self.publish(self._composer.message(IOPUB, "stream", content, parent), "stream")
 
 
 def _parent_id(message: Message) -> str:

@@ -37,10 +37,14 @@ class KernelInfoCache:
 
 
 class BusyRequests:
-    """The execute requests that the kernel is working on, from its status messages."""
+    """The execute requests that the kernel is working on, from its status messages.
+
+    Beside them those of this front end that were not answered yet, to be told why they wait.
+    """
 
     def __init__(self) -> None:
         self._parents: dict[str, bytes] = {}
+        self._asked: dict[str, bytes] = {}
         self._is_assumed = False
 
     def __bool__(self) -> bool:
@@ -51,6 +55,20 @@ class BusyRequests:
     def latest(self) -> bytes:
         """Encoded header of the request that began last; ``{}`` when none runs."""
         return next(reversed(self._parents.values()), b"{}")
+
+    @property
+    def waiting(self) -> bytes | None:
+        """Encoded header of the request of this front end that was asked first."""
+        return next(iter(self._asked.values()), None)
+
+    def asked(self, msg_id: str, header: Buffer) -> None:
+        """This front end wants something run."""
+        if len(self._asked) < _MAX_BUSY:
+            self._asked[msg_id] = bytes(header)
+
+    def answered(self, msg_id: str) -> None:
+        """It has got its reply."""
+        self._asked.pop(msg_id, None)
 
     def status(self, execution_state: str, msg_id: str, parent: Buffer) -> None:
         """The kernel became busy or idle for an execute request."""

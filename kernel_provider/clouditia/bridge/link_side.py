@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from clouditia.protocol.handshake import START_UNFINISHED, SUBPROTOCOL, Hello
 from clouditia.protocol.link import Delivered, GapSeen, Link, Online, PeerAcked, Role
@@ -32,7 +33,7 @@ MAX_LOCAL_PENDING_BYTES = 64 * 1024 * 1024
 
 def channels_url(target: Target, kernel_id: str) -> str:
     """The websocket of a kernel."""
-    return f"{target.url}/api/kernels/{kernel_id}/channels"
+    return f"{target.url}/api/kernels/{quote(kernel_id, safe='')}/channels"
 
 
 class LinkSide:
@@ -52,7 +53,7 @@ class LinkSide:
         self._channels = channels
         self._sockets = sockets
         self._outbox = outbox
-        self._key = target.read_key()
+        self._headers = target.authorization()
         self._tls = policy_for(target.url, ca_file=target.ca_file, pin=target.pin)
         self._connection: LinkConnection | None = None
         self._unacknowledged: int | None = None
@@ -97,7 +98,7 @@ class LinkSide:
         async def open_transport() -> FrameTransport:
             return await connect(
                 url,
-                headers={"Authorization": f"token {self._key}"},
+                headers=self._headers,
                 subprotocols=[SUBPROTOCOL],
                 ssl=None if self._tls is None else self._tls.context,
             )

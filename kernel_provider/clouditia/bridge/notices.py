@@ -1,17 +1,26 @@
-"""What the bridge tells the person: single lines on stderr, which front ends show or log."""
+"""What the bridge tells the person: on stderr, which front ends show or log, and in cells."""
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
-__all__ = ["OfflineNotice", "tell"]
+__all__ = ["WaitNotice", "tell"]
 
-_OFFLINE_NOTICE_AFTER_S = 30.0
+#: A cell that waits says so early; stderr, which is often a log, only of what lasts.
+_IN_CELL_AFTER_S = 10.0
+_ON_STDERR_AFTER_S = 30.0
+_LOOK_EVERY_S = 1.0
+
+STARTING = "is still starting the kernel; what was run meanwhile will follow"
+AWAY = (
+    "cannot be reached; the kernel is not affected and its output will follow. "
+    "Trying again until it is back"
+)
 
 
 def tell(text: str) -> None:
@@ -23,43 +32,60 @@ def tell(text: str) -> None:
         pass
 
 
-class OfflineNotice:
-    """One line after a while without the gateway, and one when it is back.
+class WaitNotice:
+    """Says once per wait that it is long, where people look, and once that it is over.
 
     Args:
         loop: Whose clock counts.
         gateway: How the gateway is called in the lines.
+        tell_cell: Writes into the cell that waits; False if none does.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, gateway: str) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        gateway: str,
+        tell_cell: Callable[[str], bool],
+    ) -> None:
         self._loop = loop
         self._gateway = gateway
+        self._tell_cell = tell_cell
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
-        self._is_told = False
+        self._why = STARTING
+        self._is_told = {"cell": False, "stderr": False}
 
-    def offline(self) -> None:
-        """The link went down, or is not up yet."""
+    def begin(self, why: str) -> None:
+        """From now on something is waited for; a wait under way only changes its reason."""
+        self._why = why
         if self._timer is None:
-            self._since = time.monotonic()
-            self._timer = self._loop.call_later(_OFFLINE_NOTICE_AFTER_S, self._tell)
+            self._since = self._loop.time()
+            self._timer = self._loop.call_later(_IN_CELL_AFTER_S, self._look)
 
-    def online(self) -> None:
-        """The link is up."""
+    def end(self) -> None:
+        """What was waited for is there."""
+        text = f"{self._gateway} is there after {self._loop.time() - self._since:.0f} s."
+        if self._is_told["stderr"]:
+            tell(text)
+        if self._is_told["cell"]:
+            self._tell_cell(text)
         self.cancel()
-        if self._is_told:
-            self._is_told = False
-            tell(f"{self._gateway} is back after {time.monotonic() - self._since:.0f} s.")
 
     def cancel(self) -> None:
-        """Say nothing more about this outage."""
+        """Say nothing more about this wait."""
+        self._is_told = dict.fromkeys(self._is_told, False)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _tell(self) -> None:
-        self._is_told = True
-        tell(
-            f"{self._gateway} has not been reachable for {_OFFLINE_NOTICE_AFTER_S:.0f} s; the "
-            "kernel is not affected, its output will follow. Trying again until it is back."
-        )
+    def _look(self) -> None:
+        """Tell whoever waits now; a cell may be run only later in the outage."""
+        waited_s = self._loop.time() - self._since
+        text = f"{self._gateway} {self._why} ({waited_s:.0f} s so far)."
+        if not self._is_told["cell"]:
+            self._is_told["cell"] = self._tell_cell(text)
+        if not self._is_told["stderr"] and waited_s >= _ON_STDERR_AFTER_S:
+            self._is_told["stderr"] = True
+            tell(text)
+        if not all(self._is_told.values()):
+            self._timer = self._loop.call_later(_LOOK_EVERY_S, self._look)

@@ -15,7 +15,7 @@ from clouditia.bridge.options import parse_options
 from clouditia.bridge.parent import watch_parent
 from clouditia.bridge.starting import AnnouncedStart, KernelStart
 from clouditia.bridge.state_file import StateFile
-from clouditia.errors import ClouditiaError
+from clouditia.errors import ClouditiaError, KernelNotFound
 from clouditia.settings import EMBEDDED, load_target
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClouditiaError as exc:
         sys.stderr.write(f"clouditia-kernel: {exc}\n")
         # The provisioner raises this where the user sees it; stderr may be a log far away.
+        state = "ended" if isinstance(exc, KernelNotFound) and options.kernel_id else "died"
         StateFile(options.connection_file).write(
-            kernel_id="", epoch=None, state="died", reason=str(exc)
+            kernel_id="", epoch=None, state=state, reason=str(exc)
         )
         return exc.exit_code
 

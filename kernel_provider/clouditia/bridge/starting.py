@@ -13,6 +13,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Protocol
 
+from clouditia.bridge.in_thread import in_thread
 from clouditia.bridge.options import kernel_environment
 from clouditia.errors import (
     ClouditiaError,
@@ -66,12 +67,12 @@ class KernelStart:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.kernel_id = options.kernel_id or str(uuid.uuid4())
-        self.result: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._client = client
         self._options = options
         self._environ = environ
         self._is_given_up = threading.Event()
-        threading.Thread(target=self._run, name="clouditia-start", daemon=True).start()
+        work = self._start if options.kernel_id is None else self._find
+        self.result: concurrent.futures.Future[None] = in_thread(work, "clouditia-start")
 
     def give_up(self) -> None:
         """Start no further attempt."""
@@ -93,18 +94,6 @@ class KernelStart:
             return f"{_STARTED} {self.kernel_id}"
         known = error if isinstance(error, ClouditiaError) else SessionError(repr(error))
         return f"{_FAILED} {json.dumps(known.to_wire())}"
-
-    def _run(self) -> None:
-        self.result.set_running_or_notify_cancel()  # from here on a waiter cannot cancel it
-        try:
-            if self._options.kernel_id is None:
-                self._start()
-            else:
-                self._find()
-        except BaseException as exc:  # noqa: BLE001  (the border of a thread: the waiter raises it)
-            self.result.set_exception(exc)
-        else:
-            self.result.set_result(None)
 
     def _start(self) -> None:
         path = self._environ.get("JPY_SESSION_NAME", "")
@@ -177,8 +166,8 @@ def end_kernel(
     connect: Callable[[], GatewayClient],
     kernel_id: str,
     *,
-    on_done: Callable[[ClouditiaError | None], None] | None = None,
-) -> threading.Thread:
+    on_done: Callable[[BaseException | None], None] = lambda failure: None,
+) -> None:
     """End a kernel over REST in a thread of its own; whoever cannot wait need not.
 
     Args:
@@ -186,16 +175,5 @@ def end_kernel(
         kernel_id: The kernel.
         on_done: Called in that thread with the error, or None.
     """
-
-    def run() -> None:
-        failure: ClouditiaError | None = None
-        try:
-            connect().shutdown(kernel_id)
-        except ClouditiaError as exc:
-            failure = exc
-        if on_done is not None:
-            on_done(failure)
-
-    thread = threading.Thread(target=run, name="clouditia-end", daemon=True)
-    thread.start()
-    return thread
+    ended = in_thread(lambda: connect().shutdown(kernel_id), "clouditia-end")
+    ended.add_done_callback(lambda done: on_done(done.exception()))

@@ -131,13 +131,20 @@ def _target(target: Target) -> Iterator[Finding]:
     subject = f"target {target.name}"
     try:
         client = GatewayClient(target, _TIMEOUT_S)
-        info = client.info()
-        client.me()
+        answers = _stock_server(client) if target.kind == "plain" else _gateway(client)
         remote = client.kernelspecs().get("kernelspecs")
+        is_outgrown = target.kind == "plain" and client.find_kind() == "clouditia"
     except ClouditiaError as exc:
         yield Finding(subject, "fail", exc.message, exc.hint)
         return
-    yield Finding(subject, "ok", f"{target.url} answers, version {info.get('version')}, key good")
+    yield Finding(subject, "ok", f"{target.url} answers, {answers}")
+    if is_outgrown:
+        yield Finding(
+            subject,
+            "warn",
+            "it is used as a stock server, but has become a Clouditia gateway",
+            f"clouditia login {target.url} --name {target.name}",
+        )
     offset = client.clock_offset_s
     if offset is not None and abs(offset) > _MAX_CLOCK_OFFSET_S:
         yield Finding(
@@ -148,6 +155,16 @@ def _target(target: Target) -> Iterator[Finding]:
         )
     kernels = list(remote) if isinstance(remote, dict) else []
     yield from _staleness(target, kernels)
+
+
+def _gateway(client: GatewayClient) -> str:
+    version = client.info().get("version")
+    client.me()
+    return f"version {version}, key good"
+
+
+def _stock_server(client: GatewayClient) -> str:
+    return f"a stock server ({client.stock_version()}): no resume, see docs/front-ends"
 
 
 def _staleness(target: Target, kernels: list[str]) -> Iterator[Finding]:

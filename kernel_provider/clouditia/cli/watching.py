@@ -1,12 +1,12 @@
-"""Following one kernel over a link of one's own, until nothing runs any more."""
+"""Following one kernel, until nothing runs any more."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
 from typing import Any
 
+from clouditia.cli.kernel_streams import open_stream
 from clouditia.errors import (
     ClouditiaError,
     KernelDied,
@@ -14,15 +14,9 @@ from clouditia.errors import (
     RemoteProtocolError,
     SessionError,
 )
-from clouditia.protocol.handshake import START_UNFINISHED, SUBPROTOCOL, Hello, Welcome
-from clouditia.protocol.link import Delivered, Event, GapSeen, Link, Online, Outbox, Role
-from clouditia.protocol.messages import CLOUDITIA, IOPUB, decode_json, decode_v1
+from clouditia.protocol.messages import CLOUDITIA, IOPUB, Message, decode_json
 from clouditia.rest import GatewayClient
 from clouditia.settings import Target
-from clouditia.transport.link_connection import LinkConnection
-from clouditia.transport.link_runner import FrameTransport
-from clouditia.transport.tls import policy_for
-from clouditia.transport.websocket import connect
 
 __all__ = ["KernelWatch"]
 
@@ -59,20 +53,9 @@ class KernelWatch:
         self._kernel_id = kernel_id
         self._on_message = on_message
         self._on_notice = on_notice
-        self._key = target.read_key()
-        self._tls = policy_for(target.url, ca_file=target.ca_file, pin=target.pin)
-        outbox = Outbox()
-        hello = Hello(f"watch-{uuid.uuid4()}", kernel_id, start=START_UNFINISHED, name="attach")
-        self._link = Link(Role.CLIENT, outbox, hello=hello)
-        self._connection = LinkConnection(
-            self._open,
-            self._link,
-            outbox,
-            on_event=self._take,
-            on_offline=lambda error: on_notice(f"{error.message}; reconnecting"),
-        )
+        self._stream = open_stream(target, kernel_id, self)
         self._running: set[str] = set()
-        self._was_welcomed = False
+        self._was_connected = False
         self._may_be_done = asyncio.Event()
         self._ending: ClouditiaError | None = None
 
@@ -85,16 +68,16 @@ class KernelWatch:
         Raises:
             ClouditiaError: the link ended for good (key revoked, kernel unknown, …).
         """
-        link = asyncio.create_task(self._connection.run())
+        stream = asyncio.create_task(self._stream.run())
         try:
             while True:
                 done = asyncio.create_task(self._may_be_done.wait())
-                await asyncio.wait({link, done}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({stream, done}, return_when=asyncio.FIRST_COMPLETED)
                 done.cancel()
                 if self._ending is not None:
                     return self._ending
-                if link.done():
-                    raise link.result()
+                if stream.done():
+                    raise stream.result()
                 self._may_be_done.clear()
                 await asyncio.sleep(_QUIET_S)
                 if not self._running:
@@ -102,10 +85,10 @@ class KernelWatch:
                     if state in _RESTING:
                         return _RESTING[state]
         finally:
-            self._connection.say_goodbye()
-            await asyncio.wait({link}, timeout=_GOODBYE_S)
-            link.cancel()
-            await asyncio.wait({link})
+            self._stream.say_goodbye()
+            await asyncio.wait({stream}, timeout=_GOODBYE_S)
+            stream.cancel()
+            await asyncio.wait({stream})
 
     def _state(self) -> str:
         try:
@@ -114,35 +97,21 @@ class KernelWatch:
             return "ended"
         return str(model.get("execution_state"))
 
-    async def _open(self) -> FrameTransport:
-        return await connect(
-            f"{self._target.url}/api/kernels/{self._kernel_id}/channels",
-            headers={"Authorization": f"token {self._key}"},
-            subprotocols=[SUBPROTOCOL],
-            ssl=None if self._tls is None else self._tls.context,
-        )
+    # --- a listener of the stream ---------------------------------------------------------------
 
-    # --- events of the link ---------------------------------------------------------------------
-
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Delivered):
-            self._take_message(event)
-            self._connection.handled(event.seq)
-        elif isinstance(event, GapSeen):
-            count = event.info.get("messages") or event.last - event.first + 1
-            self._on_notice(f"{count} messages are gone: {event.info.get('reason')}")
-            self._connection.handled(event.last)
-        elif isinstance(event, Online):
-            self._welcomed(event.welcome)
-
-    def _welcomed(self, welcome: Welcome) -> None:
-        if not self._was_welcomed and welcome.state.get("execution_state") in ("idle", "dead"):
+    def connected(self, execution_state: str) -> None:
+        """A connection is up."""
+        if not self._was_connected and execution_state in ("idle", "dead"):
             self._may_be_done.set()
-        self._was_welcomed = True
+        self._was_connected = True
 
-    def _take_message(self, event: Delivered) -> None:
+    def notice(self, sentence: str) -> None:
+        """Something about the connection."""
+        self._on_notice(sentence)
+
+    def take(self, message: Message) -> None:
+        """One message of the kernel or its host."""
         try:
-            message = decode_v1(event.frame)
             msg_type = str(decode_json(message.header).get("msg_type", ""))
             if message.channel == IOPUB:
                 content = decode_json(message.content)
@@ -151,7 +120,7 @@ class KernelWatch:
                     self._status(str(parent.get("msg_id", "")), content)
                 self._on_message(msg_type, content)
             elif message.channel == CLOUDITIA:
-                self._notice(msg_type, decode_json(message.content))
+                self._host_says(msg_type, decode_json(message.content))
         except RemoteProtocolError as exc:
             self._on_notice(f"a message could not be read: {exc.message}")
 
@@ -164,7 +133,7 @@ class KernelWatch:
             if not self._running:
                 self._may_be_done.set()
 
-    def _notice(self, msg_type: str, content: dict[str, Any]) -> None:
+    def _host_says(self, msg_type: str, content: dict[str, Any]) -> None:
         reason = str(content.get("reason") or "no reason given")
         if msg_type == "kernel_ended":
             self._end(SessionError(f"the kernel was ended: {reason}"))

@@ -96,6 +96,14 @@ def encode_v1(message: Message) -> List[Buffer]:
     return [head, *parts]
 
 
+def message_of_v1_parts(parts: Sequence[Buffer]) -> Message:
+    """The message whose :func:`encode_v1` gave ``parts``, without copying anything."""
+    _, channel, header, parent, metadata, content = parts[:6]
+    return Message(
+        _channel_name(bytes(channel)), header, parent, metadata, content, tuple(parts[6:])
+    )
+
+
 def decode_v1(frame: Buffer) -> Message:
     """Split a v1 frame; parts are views into ``frame``.
 

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable
 
-from clouditia.errors import (
-    AuthenticationError,
-    ClouditiaError,
-    ConfigError,
-    ConnectionLostError,
-    KernelNotFound,
-    PermissionDeniedError,
-    ProtocolError,
-)
+from clouditia.errors import ClouditiaError
 from clouditia.protocol.link import Event, Link, Online, Outbox
 from clouditia.protocol.messages import Buffer
 from clouditia.transport.link_runner import FrameTransport, LinkRunner, TransportClosed
+from clouditia.transport.retrying import Backoff, final_error
 
 log = logging.getLogger("clouditia.link")
-
-_FIRST_DELAY_S = 0.25
-_LONGEST_DELAY_S = 10.0
-#: Websocket close codes after which trying again is no use, and what they mean.
-_FINAL_CLOSE_CODES: dict[int, type[ClouditiaError]] = {
-    4401: AuthenticationError,
-    4403: PermissionDeniedError,
-    4404: KernelNotFound,
-    4410: KernelNotFound,
-    4001: ConnectionLostError,  # another connection took this client's place
-}
-_FINAL_ERRORS = (
-    AuthenticationError,
-    PermissionDeniedError,
-    KernelNotFound,
-    ConfigError,
-    ProtocolError,
-)
 
 
 class LinkConnection:
@@ -70,8 +42,7 @@ class LinkConnection:
         self._on_online = on_online
         self._on_offline = on_offline
         self._runner = LinkRunner(link, on_event=self._handle)
-        self._delay_s = _FIRST_DELAY_S
-        self._hurry = asyncio.Event()
+        self._backoff = Backoff()
         self.link = link
         self.is_online = False
 
@@ -88,7 +59,7 @@ class LinkConnection:
 
     def hurry(self) -> None:
         """Try to connect now instead of waiting out the delay, as after a wake-up from sleep."""
-        self._hurry.set()
+        self._backoff.hurry()
 
     def say_goodbye(self) -> None:
         """Leave for good: the host hears it if it can be reached now, and :meth:`run` returns."""
@@ -104,12 +75,14 @@ class LinkConnection:
         """
         while True:
             ended = await self._run_once()
-            final = ended if self.link.is_closed else _final(ended)
+            final = ended if self.link.is_closed else final_error(ended)
             if final is not None:
                 log.warning("link ended: %s", final.code)
                 return final
-            log.info("link down: %s; next attempt in about %.1f s", ended.code, self._delay_s)
-            await self._wait()
+            log.info(
+                "link down: %s; next attempt in about %.1f s", ended.code, self._backoff.delay_s
+            )
+            await self._backoff.pause()
 
     async def _run_once(self) -> ClouditiaError:
         try:
@@ -128,27 +101,8 @@ class LinkConnection:
     def _handle(self, event: Event) -> None:
         if isinstance(event, Online):
             self.is_online = True
-            self._delay_s = _FIRST_DELAY_S
+            self._backoff.reset()
             self._on_event(event)
             self._on_online()
         else:
             self._on_event(event)
-
-    async def _wait(self) -> None:
-        delay = self._delay_s * random.uniform(0.5, 1.0)  # noqa: S311  (spreads reconnects)
-        self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
-        self._hurry.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), delay)
-
-
-def _final(ended: ClouditiaError) -> ClouditiaError | None:
-    """The error to give up with, or None to try again."""
-    if isinstance(ended, TransportClosed):
-        kind = _FINAL_CLOSE_CODES.get(ended.close_code)
-        return kind(ended.message) if kind is not None else None
-    if isinstance(ended, _FINAL_ERRORS):
-        return ended
-    if isinstance(ended, ConnectionLostError) and ended.retryable:
-        return None
-    return ended

@@ -36,6 +36,7 @@ class PushConnection(ClientConnection):
         self._is_text = False
         self._arrived = asyncio.Event()
         self._is_lost = False
+        self._is_held = False
         self._on_message: Callable[[str | Buffer], None] | None = None
         self._on_lost: Callable[[], None] = _nothing
 
@@ -49,6 +50,11 @@ class PushConnection(ClientConnection):
         self._hold_or_release()
         if self._is_lost:
             on_lost()
+
+    def hold(self, *, hold: bool) -> None:
+        """Stop (or go on) reading, so that the peer is held by TCP."""
+        self._is_held = hold
+        self._hold_or_release()
 
     async def next_message(self) -> str | Buffer | None:
         """The next message, or None when the connection is gone."""
@@ -116,7 +122,7 @@ class PushConnection(ClientConnection):
     def _hold_or_release(self) -> None:
         if self._is_lost or self.transport.is_closing():
             return
-        if len(self._waiting) >= _WAITING_MESSAGES:
+        if self._is_held or len(self._waiting) >= _WAITING_MESSAGES:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

@@ -59,6 +59,10 @@ class WebSocketTransport:
         """What the server picked of the offered subprotocols."""
         return self._connection.subprotocol
 
+    def hold(self, *, hold: bool) -> None:
+        """Stop (or go on) reading, so that the peer is held by TCP."""
+        self._connection.hold(hold=hold)
+
     # --- pushed frames ---------------------------------------------------------------------------
 
     def attach(
@@ -137,6 +141,7 @@ async def connect(
     ssl: ssl_module.SSLContext | None = None,
     open_timeout: float = 10.0,
     ping_interval: float | None = None,
+    max_message_bytes: int = MAX_FRAME_BYTES,
 ) -> WebSocketTransport:
     """Open a websocket.
 
@@ -146,7 +151,9 @@ async def connect(
         subprotocols: Offered, in order of preference.
         ssl: Context for wss.
         open_timeout: Seconds for TCP, TLS and the upgrade together.
-        ping_interval: Seconds between websocket pings; None where the link pings itself.
+        ping_interval: Seconds between websocket pings, after twice which without an answer the
+            connection counts as broken; None where the link pings itself.
+        max_message_bytes: Larger messages of the server break the connection.
 
     Raises:
         GatewayUnreachable: nothing answered, or not in time (:class:`HandshakeRefused` for an
@@ -166,7 +173,7 @@ async def connect(
             ping_interval=ping_interval,
             ping_timeout=2 * ping_interval if ping_interval else None,
             compression=None,
-            max_size=MAX_FRAME_BYTES,
+            max_size=max_message_bytes,
             proxy=None,
             user_agent_header=None,
             create_connection=PushConnection,

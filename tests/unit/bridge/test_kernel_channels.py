@@ -219,3 +219,26 @@ def test_lost_messages_are_told_in_the_output_of_the_running_request(world: Worl
 def test_a_malformed_frame_of_the_link_is_dropped(world: World, frame: bytes) -> None:
     world.channels.from_kernel(frame)
     assert world.local == []
+
+
+def test_the_cell_that_waits_longest_is_told_and_an_answered_one_is_not(world: World) -> None:
+    assert not world.channels.tell_waiting("nobody is there")
+    first, second = world.ask("execute_request"), world.ask("execute_request")
+    for told in (first, second):
+        world.local.clear()
+        assert world.channels.tell_waiting("the network is away")
+        ((channel, _, message),) = world.local
+        assert channel == "iopub"
+        assert message.parent_header == told.header
+        assert decode_json(message.content) == {
+            "name": "stderr",
+            "text": "[clouditia] the network is away\n",
+        }
+        world.answer("shell", "execute_reply", told, {"status": "ok"})
+    assert not world.channels.tell_waiting("all is done")
+
+
+def test_a_refused_cell_does_not_wait(world: World) -> None:
+    world.refusal = PackageTooLarge("too large")
+    world.ask("execute_request")
+    assert not world.channels.tell_waiting("the network is away")

@@ -23,6 +23,7 @@ def test_only_the_allow_list_of_the_gateways_environment_reaches_a_kernel() -> N
         "HOME": "/home/g",
         "LC_ALL": "C",
         "KERNEL_USERNAME": "ada",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from clouditia.rest import PROTOCOL_HEADER
+
 KEY = "ck_ada_secret"
 SPECS = {
     "default": "python3",
@@ -44,6 +46,9 @@ class FakeGateway:
 
     url: str
     answers: dict[str, Answer]
+    key: str = KEY
+    is_stock: bool = False
+    is_open: bool = False  # tells its version to everybody
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
 
@@ -60,6 +65,16 @@ def default_answers() -> dict[str, Answer]:
 @pytest.fixture
 def fake_gateway() -> Iterator[FakeGateway]:
     yield from serve_fake()
+
+
+@pytest.fixture
+def stock_server() -> Iterator[FakeGateway]:
+    """A server as other people have it, with a token of its own."""
+    for server in serve_fake():
+        server.is_stock, server.key = True, "f00d"
+        del server.answers["GET /clouditia/api/v1/info"]
+        server.answers["GET /api"] = Answer(200, {"version": "2.14"})
+        yield server
 
 
 @pytest.fixture
@@ -99,13 +114,17 @@ def serve_fake(context: ssl.SSLContext | None = None) -> Iterator[FakeGateway]:
             gateway.requests.append((self.command, self.path, body))
             gateway.authorizations.append(self.headers.get("Authorization"))
             found = gateway.answers.get(f"{self.command} {self.path}")
+            wanted = f"token {gateway.key}" if gateway.key else None
+            is_public = gateway.is_open and self.path == "/api"
             if found is None:
                 found = Answer(404, {"message": "no such thing"})
-            elif self.headers.get("Authorization") != f"token {KEY}":
-                found = Answer(401, {"message": "Unauthorized"})
+            elif self.headers.get("Authorization") != wanted and not is_public:
+                found = Answer(403 if gateway.is_stock else 401, {"message": "Forbidden"})
             content = found.body if isinstance(found.body, bytes) else json.dumps(found.body)
             data = content if isinstance(content, bytes) else content.encode()
             self.send_response(found.status)
+            if not gateway.is_stock:
+                self.send_header(PROTOCOL_HEADER, "1")
             for name, value in found.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))

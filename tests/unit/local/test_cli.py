@@ -164,6 +164,19 @@ def test_doctor_is_content_with_a_good_installation(
     assert "target lab, kernelspecs" not in statuses
 
 
+def test_doctor_knows_a_stock_server_and_notices_when_it_has_become_a_gateway(
+    stock_server: FakeGateway, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_file.write_text(stock_server.key)
+    main(["login", stock_server.url, "--name", "old", "--key-file", str(key_file)])
+    capsys.readouterr()
+    assert main(["doctor"]) == 0
+    assert "a stock server (jupyter_server 2.14)" in capsys.readouterr().out
+    stock_server.is_stock = False
+    main(["doctor"])
+    assert "has become a Clouditia gateway" in capsys.readouterr().out
+
+
 def test_doctor_finds_a_bad_key_and_stale_kernelspecs(
     lab: FakeGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:

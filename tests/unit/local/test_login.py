@@ -10,7 +10,9 @@ import pytest
 from tests.unit.local.conftest import KEY, Answer, FakeGateway
 
 from clouditia.cli import main
+from clouditia.errors import ConfigError
 from clouditia.kernelspecs import installed_specs
+from clouditia.rest import GatewayClient
 from clouditia.settings import config_dir, list_targets, load_target
 
 
@@ -83,17 +85,76 @@ def test_a_key_of_another_product_never_leaves_this_machine(
 ) -> None:
     key_file.write_text("hf_secret")
     assert run("login", fake_gateway.url, "--name", "lab", "--key-file", str(key_file)) == 3
-    assert fake_gateway.requests == []
+    assert fake_gateway.authorizations == [None]
     assert "hf_secret" not in capsys.readouterr().err
 
 
-def test_a_stock_jupyter_server_is_told_apart(
-    fake_gateway: FakeGateway, key_file: Path, capsys: pytest.CaptureFixture[str]
+def test_a_key_of_a_gateway_is_never_sent_to_a_stock_server(
+    stock_server: FakeGateway, key_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    del fake_gateway.answers["GET /clouditia/api/v1/info"]
-    assert run("login", fake_gateway.url, "--name", "lab", "--key-file", str(key_file)) == 2
-    assert "next release" in capsys.readouterr().err
+    assert run("login", stock_server.url, "--name", "lab", "--key-file", str(key_file)) == 2
+    assert set(stock_server.authorizations) == {None}
+    assert "it was not sent" in capsys.readouterr().err
     assert nothing_was_written()
+
+
+@pytest.mark.parametrize("tells_version", [True, False])
+def test_a_stock_server_is_told_apart_and_what_it_lacks_is_said(
+    stock_server: FakeGateway,
+    key_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    tells_version: bool,
+) -> None:
+    stock_server.is_open = tells_version
+    key_file.write_text(stock_server.key)
+    arguments = ("--name", "old", "--key-file", str(key_file), "--json")
+    assert run("login", stock_server.url, *arguments) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["kind"] == "plain"
+    assert "a stock server (jupyter_server 2.14)" in err
+    assert "10 MiB" in err
+    target = load_target("old")
+    assert (target.kind, target.read_key()) == ("plain", stock_server.key)
+
+
+def test_a_wrong_token_of_a_stock_server_is_an_authentication_error(
+    stock_server: FakeGateway, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_file.write_text("wrong")
+    assert run("login", stock_server.url, "--name", "old", "--key-file", str(key_file)) == 3
+    assert "does not accept this token (403)" in capsys.readouterr().err
+    assert nothing_was_written()
+
+
+def test_a_stock_server_may_want_no_token(
+    stock_server: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock_server.key = ""
+    monkeypatch.setenv("CLOUDITIA_API_KEY", KEY)  # of another server: it must not be sent
+    assert run("login", stock_server.url, "--name", "old", "--no-key") == 0
+    assert load_target("old").read_key() == ""
+    assert set(stock_server.authorizations) == {None}
+    GatewayClient(load_target("old")).kernelspecs()
+    assert set(stock_server.authorizations) == {None}
+
+
+def test_any_other_web_server_is_no_target(
+    stock_server: FakeGateway, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stock_server.answers["GET /api"] = Answer(200, b"<html>")
+    stock_server.is_open = True
+    key_file.write_text(stock_server.key)
+    assert run("login", stock_server.url, "--name", "old", "--key-file", str(key_file)) == 2
+    assert "neither a Clouditia gateway nor a Jupyter server" in capsys.readouterr().err
+
+
+def test_a_gateway_that_turns_into_a_stock_server_is_an_error_and_no_downgrade(
+    fake_gateway: FakeGateway, key_file: Path
+) -> None:
+    run("login", fake_gateway.url, "--name", "lab", "--key-file", str(key_file))
+    fake_gateway.is_stock = True
+    with pytest.raises(ConfigError, match="not the Clouditia gateway that it was at login"):
+        GatewayClient(load_target("lab")).list_kernels()
 
 
 def test_an_unreachable_gateway_is_exit_code_6(
