@@ -46,6 +46,7 @@ def watch_parent() -> ParentWatch:
         from clouditia.bridge.parent_windows import WindowsWatch
 
         return WindowsWatch(os.getppid())
-    named = os.environ.get("JPY_PARENT_PID", "")
-    pid = int(named) if named.isdigit() and int(named) > 1 else None
-    return _PosixWatch(pid)
+    else:  # noqa: RET505  (a type checker for Windows takes what follows a return for dead)
+        named = os.environ.get("JPY_PARENT_PID", "")
+        pid = int(named) if named.isdigit() and int(named) > 1 else None
+        return _PosixWatch(pid)

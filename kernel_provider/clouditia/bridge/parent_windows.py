@@ -19,7 +19,8 @@ class WindowsWatch:
     """
 
     def __init__(self, pid: int) -> None:
-        self._kernel32: Any = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]  # Windows only
+        # Written so that type checkers of every platform accept it.
+        self._kernel32: Any = getattr(ctypes, "WinDLL")("kernel32")  # noqa: B009
         self._kernel32.OpenProcess.restype = ctypes.c_void_p
         self._handle = self._kernel32.OpenProcess(_SYNCHRONIZE, False, pid)  # noqa: FBT003
 

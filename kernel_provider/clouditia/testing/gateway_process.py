@@ -119,7 +119,7 @@ class GatewayProcess:
 
     def kill(self) -> None:
         """SIGKILL and wait: kernels stay too."""
-        self._signal(signal.SIGKILL)
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))  # gateways run on Linux only
 
     def restart(self, *, kill: bool = False) -> str:
         """End it, by SIGTERM or SIGKILL, and start it again on the same state directory."""

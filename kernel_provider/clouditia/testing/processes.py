@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from pathlib import Path
 
 import psutil
@@ -55,11 +54,11 @@ def find_process(directory: Path | str, *words: str) -> psutil.Process:
 
 
 def kill_9(process: psutil.Process | int, *, timeout_s: float = 5.0) -> None:
-    """SIGKILL one process and wait until it is gone (or a zombie of somebody else)."""
+    """SIGKILL one process (on Windows: TerminateProcess); it is gone then, or a zombie."""
     pid = process if isinstance(process, int) else process.pid
     try:
         target = psutil.Process(pid)
-        target.send_signal(signal.SIGKILL)
+        target.kill()
     except psutil.NoSuchProcess:
         return
     wait_until(lambda: not _is_alive(target), timeout_s, what=f"process {pid} is gone")
