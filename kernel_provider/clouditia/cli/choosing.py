@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from clouditia.settings import EMBEDDED, ENVIRONMENT, Target, list_targets, load
 __all__ = ["FoundKernel", "find_kernel", "known_targets", "list_kernels", "target_to_run_on"]
 
 _TIMEOUT_S = 10.0
+_WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,14 @@ def list_kernels(target_name: str | None) -> list[FoundKernel]:
     return found
 
 
+def _look_up(target: Target, kernel_id: str) -> FoundKernel | None:
+    """The kernel by its whole id; some stock servers tell that, but list nothing."""
+    try:
+        return FoundKernel(target, GatewayClient(target, _TIMEOUT_S).get_kernel(kernel_id))
+    except ClouditiaError:
+        return None  # the listing that follows says what is wrong
+
+
 def find_kernel(wanted: str, target_name: str | None) -> FoundKernel:
     """The kernel whose id begins with ``wanted``, which may also be its URL.
 
@@ -111,6 +121,12 @@ def find_kernel(wanted: str, target_name: str | None) -> FoundKernel:
     """
     base_url, _, rest = wanted.partition("/api/kernels/")
     kernel_id = unquote(rest.split("/")[0].split("?")[0]) if rest else wanted
+    if _WHOLE_ID.fullmatch(kernel_id):
+        known = known_targets(target_name)
+        targets = [target for target in known if not rest or target.url == base_url]
+        found = next(filter(None, (_look_up(target, kernel_id) for target in targets)), None)
+        if found is not None:
+            return found
     kernels = list_kernels(target_name)
     if rest:
         kernels = [kernel for kernel in kernels if kernel.target.url == base_url]

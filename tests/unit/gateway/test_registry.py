@@ -310,6 +310,25 @@ def test_a_shutdown_is_decided_at_once_even_when_the_host_is_away(tmp_path: Path
     with_site(tmp_path, scenario)
 
 
+def test_a_host_that_ends_by_itself_while_it_is_awaited_is_not_awaited_any_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(site: Site) -> None:
+        record = await site.registry.start_kernel(ADA)
+
+        async def not_soon(kernel_id: str, timeout_s: float) -> None:
+            site.engine.alive.clear()  # it said that the kernel has ended, and left
+            await asyncio.sleep(timeout_s)
+
+        monkeypatch.setattr(site.hub, "wait_connected", not_soon)
+        ended = HostState(epoch=1, execution_state="dead", reason="ended")
+        site.registry.state_changed(record.kernel_id, ended)
+        await wait_until_async(lambda: site.store.kernels() == [], 5)
+        assert not Path(record.directory).exists()
+
+    with_site(tmp_path, scenario)
+
+
 def test_a_kernel_whose_launch_file_is_lost_cannot_be_served_again(tmp_path: Path) -> None:
     async def scenario(site: Site) -> None:
         record = await site.registry.start_kernel(ADA)

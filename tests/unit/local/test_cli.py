@@ -216,3 +216,20 @@ def test_several_targets_must_be_chosen_from(
     script.write_text("1")
     assert main(["run", str(script)]) == 2
     assert "--target" in capsys.readouterr().err
+
+
+def test_a_kernel_is_found_by_its_whole_id_where_the_server_lists_nothing(
+    stock_server: FakeGateway, key_file: Path
+) -> None:
+    kernel_id = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    stock_server.answers["GET /api/kernels"] = Answer(403, {"message": "Forbidden"})
+    stock_server.answers[f"GET /api/kernels/{kernel_id}"] = Answer(200, {"id": kernel_id})
+    stock_server.answers[f"DELETE /api/kernels/{kernel_id}"] = Answer(204, b"")
+    key_file.write_text(stock_server.key)
+    main(["login", stock_server.url, "--name", "old", "--key-file", str(key_file)])
+    url = f"{stock_server.url}/api/kernels/{kernel_id}"
+    for wanted in (kernel_id, url):
+        assert main(["kernels", "stop", wanted]) == 0
+    stopped = [request for request in stock_server.requests if request[0] == "DELETE"]
+    assert len(stopped) == 2
+    assert main(["kernels", "stop", kernel_id[:8]]) == 4
