@@ -28,10 +28,10 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint format docs bench mutants rows clean
+.PHONY: help demo test test-slow front-ends peers lint format docs bench mutants rows clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.stamp-demo ## train a small network on a remote kernel of a gateway on this machine
 	@mkdir -p build
@@ -43,6 +43,12 @@ test: lint ## all checks, then all tests but the slow ones; build/junit.xml
 
 test-slow: $(VENV)/.stamp-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --junitxml=build/junit-slow.xml $(PYTEST_ARGS)
+
+front-ends: ## what the tests that stand in for VS Code need: node packages (node 20, about 20 s)
+	cd tests/front_ends/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+
+peers: $(VENV)/.stamp-venv ## other people's servers for the tests: Enterprise Gateway 3.3 in an environment of its own
+	$(BIN)/python tools/peers.py build/peers
 
 lint: $(VENV)/.stamp-dev ## ruff, mypy, import-linter, codespell
 	@mkdir -p build

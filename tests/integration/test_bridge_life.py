@@ -343,6 +343,8 @@ def test_a_kernels_death_is_answered_then_told_and_ends_the_bridge_with_1(
         assert "killed by SIGKILL" in told
         assert "the last words" in told
         assert bridge.state["state"] == "died"
+        # Nobody comes back for it: a front end without our provisioner starts another kernel.
+        assert gateway.deletes == [bridge.state["kernel_id"]]
 
 
 def test_a_kernel_ended_by_someone_else_ends_the_bridge_normally(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clouditia.bridge.composing import Composer
 from clouditia.bridge.kernel import KernelChannels
 from clouditia.bridge.notices import AWAY, STARTING, WaitNotice, tell
-from clouditia.bridge.policy import Ending, Fate, Occasion, fate_of_kernel
+from clouditia.bridge.policy import Ending, Fate, Occasion, describe_death, fate_of_kernel
 from clouditia.bridge.remote_side import make_remote_side
 from clouditia.bridge.signals import on_signals
 from clouditia.bridge.sockets import LocalSockets
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clouditia.rest import GatewayClient
     from clouditia.settings import Target
 
-__all__ = ["Bridge", "run_bridge"]
+__all__ = ["Bridge"]
 
 log = logging.getLogger("clouditia.bridge")
 
@@ -273,10 +273,12 @@ class Bridge:
         """Exit once the pending requests have got their answers, so that the front end restarts."""
         if self._death is not None:
             return
-        reason = str(content.get("reason") or f"exit code {content.get('exit_code')}")
-        last_stderr = str(content.get("last_stderr") or "").rstrip()
-        self._death = Ending(1, "died", f"the kernel died: {reason}")
-        tell(self._death.reason + (f"\n{last_stderr}" if last_stderr else ""))
+        reason, last_stderr = describe_death(content)
+        # The provisioner restarts the same kernel; whoever started this bridge alone does not.
+        is_ours = self._options.is_new and not self._options.is_managed
+        must_end = is_ours and self._fate_on(Occasion.KERNEL_DIED) is Fate.ENDED
+        self._death = Ending(1, "died", reason, must_end_kernel=must_end)
+        tell(reason + (f"\n{last_stderr}" if last_stderr else ""))
         self._loop.call_later(
             _DEATH_REPLIES_S if self._channels.open_requests else 0.0,
             self._finish_dead,
@@ -297,12 +299,14 @@ class Bridge:
             self._close_on(Occasion.PARENT_GONE)
 
     def _close_on(self, occasion: Occasion) -> None:
-        fate = fate_of_kernel(
-            occasion, on_close=self._target.on_close, is_parent_alive=self._parent.is_alive()
-        )
-        must_end = fate is Fate.ENDED
+        must_end = self._fate_on(occasion) is Fate.ENDED
         state = "ended" if must_end else "detached"
         self._finish(Ending(0, state, occasion.value, must_end_kernel=must_end))
+
+    def _fate_on(self, occasion: Occasion) -> Fate:
+        return fate_of_kernel(
+            occasion, on_close=self._target.on_close, is_parent_alive=self._parent.is_alive()
+        )
 
     def _command_from_thread(self, line: str) -> None:
         self._loop.call_soon_threadsafe(self._command, line)
@@ -380,21 +384,3 @@ class Bridge:
         for patience_s in _CLOSE_PATIENCES_S:
             await asyncio.wait({self._link_task}, timeout=patience_s)
             self._link_task.cancel()
-
-
-def run_bridge(
-    options: BridgeOptions,
-    info: ConnectionInfo,
-    target: Target,
-    connect_rest: Callable[[], GatewayClient],
-    start: Start,
-    parent: ParentWatch,
-) -> int:
-    """Run a :class:`Bridge` on an event loop that can watch ZMQ sockets; returns the exit code."""
-
-    async def serve() -> int:
-        return await Bridge(options, info, target, connect_rest, start, parent).run()
-
-    # ZMQ needs add_reader, which the default loop of Windows lacks.
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        return runner.run(serve())

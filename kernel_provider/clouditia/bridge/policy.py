@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["Ending", "Fate", "Occasion", "fate_of_kernel"]
+__all__ = ["Ending", "Fate", "Occasion", "describe_death", "fate_of_kernel"]
 
 
 class Occasion(Enum):
@@ -16,6 +16,7 @@ class Occasion(Enum):
     TOLD_TO_END = "the provisioner said: end"
     TOLD_TO_DETACH = "the provisioner said: detach"
     PARENT_GONE = "the front end's process is gone"
+    KERNEL_DIED = "the kernel died"
 
 
 class Fate(Enum):
@@ -47,10 +48,17 @@ def fate_of_kernel(
     """Whether the remote kernel ends with its bridge.
 
     An explicit wish decides alone. SIGTERM from a living parent is how VS Code closes a notebook,
-    so it follows the target's ``on_close``; a parent that is gone wished for nothing.
+    so it follows the target's ``on_close``; a parent that is gone wished for nothing. A kernel that
+    died is like a closed one, where the front end will start a new bridge and forget this one.
     """
     if occasion in (Occasion.SHUTDOWN_REQUEST, Occasion.TOLD_TO_END):
         return Fate.ENDED
-    if occasion is Occasion.TERMINATED and is_parent_alive and on_close == "shutdown":
-        return Fate.ENDED
+    if occasion in (Occasion.TERMINATED, Occasion.KERNEL_DIED):
+        return Fate.ENDED if is_parent_alive and on_close == "shutdown" else Fate.KEPT
     return Fate.KEPT
+
+
+def describe_death(content: dict[str, Any]) -> tuple[str, str]:
+    """Reason and last lines of stderr, from a ``kernel_exited`` notice."""
+    reason = str(content.get("reason") or f"exit code {content.get('exit_code')}")
+    return f"{Occasion.KERNEL_DIED.value}: {reason}", str(content.get("last_stderr") or "").rstrip()

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         start = _begin(options, connect_rest)
 
         _set_up_logging(options.log_level)
-        from clouditia.bridge.bridge import run_bridge  # heavy: ZMQ, asyncio, websockets
+        from clouditia.bridge.running import run_bridge  # heavy: ZMQ, asyncio, websockets
 
         return run_bridge(options, info, target, connect_rest, start, parent)
     except ClouditiaError as exc:

@@ -18,6 +18,9 @@ ROWS = [
     (Occasion.TOLD_TO_END, "shutdown", True, Fate.ENDED),
     (Occasion.TOLD_TO_END, "detach", True, Fate.ENDED),
     (Occasion.TOLD_TO_DETACH, "shutdown", True, Fate.KEPT),
+    (Occasion.KERNEL_DIED, "shutdown", True, Fate.ENDED),
+    (Occasion.KERNEL_DIED, "shutdown", False, Fate.KEPT),
+    (Occasion.KERNEL_DIED, "detach", True, Fate.KEPT),
     (Occasion.PARENT_GONE, "shutdown", False, Fate.KEPT),
     (Occasion.PARENT_GONE, "shutdown", True, Fate.KEPT),
 ]
