@@ -41,6 +41,7 @@ from clouditia.errors import (
     SessionError,
     class_of_exit,
 )
+from clouditia.notebook_kernels import NotebookKey
 from clouditia.rest import GatewayClient
 from clouditia.settings import EMBEDDED
 
@@ -62,6 +63,7 @@ class ClouditiaProvisioner(LocalProvisioner):
     """Runs ``clouditia-kernel`` for one kernel manager."""
 
     _bridge: BridgeHandle | None = None
+    _notebook = NotebookKey("", "", "")  # known from the first start on
     _kernel_id: str = ""  # of the remote kernel; ``kernel_id`` is jupyter_client's
     _epoch: int | None = None  # of the kernel that the front end knows
     _last_reason = ""  # why the last bridge left
@@ -109,8 +111,11 @@ class ClouditiaProvisioner(LocalProvisioner):
             return self.connection_info
         options = ["--managed"]
         start = None
+        environ = kwargs.get("env") or os.environ
+        if not self._kernel_id:
+            self._kernel_id = await asyncio.to_thread(self._find_again, environ)
         if not self._kernel_id and self._target_name() != EMBEDDED:
-            start = self._start_kernel(cmd, kwargs.get("env") or os.environ)
+            start = self._start_kernel(cmd, environ)
             options += ["--kernel-id", start.kernel_id, "--starting"]
         elif self._kernel_id:
             options += ["--kernel-id", self._kernel_id]
@@ -142,7 +147,25 @@ class ClouditiaProvisioner(LocalProvisioner):
                 start.abandon()
             self._raise_start_failure(bridge)
         self._learn(bridge.state())
+        self._notebook.remember(self._kernel_id)
         return self.connection_info
+
+    def _find_again(self, environ: Mapping[str, str]) -> str:
+        """The kernel that this notebook had when it was last open; empty if that is gone."""
+        kernel = parse_options(self.kernel_spec.argv[1:]).kernel
+        notebook = environ.get("JPY_SESSION_NAME", "")
+        self._notebook = NotebookKey(self._target_name(), kernel, notebook)
+        kernel_id = self._notebook.recall()
+        if kernel_id is None:
+            return ""
+        try:
+            self._client(_REST_TIMEOUT_S).get_kernel(kernel_id)
+        except KernelNotFound:
+            self._notebook.forget()
+            return ""
+        except ClouditiaError:
+            self.log.info("the gateway of kernel %s does not answer; waiting for it", kernel_id)
+        return kernel_id
 
     def _start_kernel(self, cmd: list[str], environ: Mapping[str, str]) -> KernelStart:
         """Ask for a new kernel in a thread, as the bridge would, but some 0.1 s before it could."""
@@ -283,6 +306,8 @@ class ClouditiaProvisioner(LocalProvisioner):
         if restart or self._bridge is None:
             return
         bridge, self._bridge = self._bridge, None
+        if not self._is_released:
+            self._notebook.forget()
         if not self._is_released and not self._end_requested:
             bridge.tell("end")
         await bridge.make_leave(_LEAVE_GRACE_S)

@@ -22,6 +22,90 @@ START_TIMEOUT_S = 60.0
 REPLY_TIMEOUT_S = 60.0
 
 
+class NotebookClient:
+    """One notebook page: sends cells and reads what comes back."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._closing = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        headers = {"Authorization": f"token {TOKEN}"}
+        connection = connect(self._url, additional_headers=headers, max_size=None)
+        self._socket = self._closing.enter_context(connection)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._closing.close()
+
+    def send(self, code: str, *, stdin: bool = False) -> str:
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": stdin}
+        content["stop_on_error"] = False  # an error would abort what comes within 0.1 s after it
+        return self.send_message("execute_request", content)
+
+    def answer(self, value: str, parent: str) -> None:
+        """Answer the question of a request."""
+        self.send_message("input_reply", {"value": value, "status": "ok"}, "stdin", parent)
+
+    def send_message(
+        self, msg_type: str, content: dict[str, Any], channel: str = "shell", parent: str = ""
+    ) -> str:
+        msg_id = str(uuid.uuid4())
+        header = {
+            "msg_id": msg_id,
+            "msg_type": msg_type,
+            "session": "s",
+            "username": "u",
+            "version": "5.4",
+            "date": "2026-01-01T00:00:00Z",
+        }
+        message = {
+            "header": header,
+            "parent_header": {"msg_id": parent} if parent else {},
+            "metadata": {},
+            "content": content,
+            "buffers": [],
+            "channel": channel,
+        }
+        self._socket.send(json.dumps(message))
+        return msg_id
+
+    def receive(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self._socket.recv(timeout=REPLY_TIMEOUT_S))
+        return message
+
+    def read_until(self, msg_type: str, msg_id: str) -> tuple[dict[str, Any], str]:
+        """Content of the first such message of a request, and what the request printed so far."""
+        printed = ""
+        while True:
+            message = self.receive()
+            if (message.get("parent_header") or {}).get("msg_id") != msg_id:
+                continue
+            kind = message["header"]["msg_type"]
+            if kind == "stream":
+                printed += message["content"]["text"]
+            if kind == msg_type:
+                return message["content"], printed
+
+    def run(self, code: str) -> tuple[str, str]:
+        """Status of the reply and the printed text."""
+        msg_id = self.send(code)
+        reply: dict[str, Any] | None = None
+        printed, is_idle = "", False
+        while reply is None or not is_idle:
+            message = self.receive()
+            if (message.get("parent_header") or {}).get("msg_id") != msg_id:
+                continue
+            kind, content = message["header"]["msg_type"], message["content"]
+            if kind == "stream":
+                printed += content["text"]
+            elif kind == "execute_reply":
+                reply = content
+            elif kind == "status":
+                is_idle = content["execution_state"] == "idle"
+        return str(reply["status"]), printed
+
+
 class LocalServer:
     """``jupyter server`` as the user of an isolated home runs it."""
 
@@ -90,75 +174,9 @@ class LocalServer:
         return session
 
     def client(self, kernel_id: str) -> NotebookClient:
+        return NotebookClient(self.channels_url(kernel_id))
+
+    def channels_url(self, kernel_id: str) -> str:
+        """The websocket of a kernel for a page of its own."""
         websocket = self._url.replace("http", "ws", 1) + f"/api/kernels/{kernel_id}/channels"
-        return NotebookClient(f"{websocket}?session_id={uuid.uuid4()}")
-
-
-class NotebookClient:
-    """One notebook page: sends cells and reads what comes back."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._closing = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        headers = {"Authorization": f"token {TOKEN}"}
-        connection = connect(self._url, additional_headers=headers, max_size=None)
-        self._socket = self._closing.enter_context(connection)
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._closing.close()
-
-    def send(self, code: str) -> str:
-        msg_id = str(uuid.uuid4())
-        header = {
-            "msg_id": msg_id,
-            "msg_type": "execute_request",
-            "session": "s",
-            "username": "u",
-            "version": "5.4",
-            "date": "2026-01-01T00:00:00Z",
-        }
-        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
-        message = {
-            "header": header,
-            "parent_header": {},
-            "metadata": {},
-            "content": content,
-            "buffers": [],
-            "channel": "shell",
-        }
-        self._socket.send(json.dumps(message))
-        return msg_id
-
-    def read_until(self, msg_type: str, msg_id: str) -> tuple[dict[str, Any], str]:
-        """Content of the first such message of a request, and what the request printed so far."""
-        printed = ""
-        while True:
-            message = json.loads(self._socket.recv(timeout=REPLY_TIMEOUT_S))
-            if (message.get("parent_header") or {}).get("msg_id") != msg_id:
-                continue
-            kind = message["header"]["msg_type"]
-            if kind == "stream":
-                printed += message["content"]["text"]
-            if kind == msg_type:
-                return message["content"], printed
-
-    def run(self, code: str) -> tuple[str, str]:
-        """Status of the reply and the printed text."""
-        msg_id = self.send(code)
-        reply: dict[str, Any] | None = None
-        printed, is_idle = "", False
-        while reply is None or not is_idle:
-            message = json.loads(self._socket.recv(timeout=REPLY_TIMEOUT_S))
-            if (message.get("parent_header") or {}).get("msg_id") != msg_id:
-                continue
-            kind, content = message["header"]["msg_type"], message["content"]
-            if kind == "stream":
-                printed += content["text"]
-            elif kind == "execute_reply":
-                reply = content
-            elif kind == "status":
-                is_idle = content["execution_state"] == "idle"
-        return str(reply["status"]), printed
+        return f"{websocket}?session_id={uuid.uuid4()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from clouditia.errors import SessionError
 from clouditia.protocol.journal import (
     Record,
     Tag,
@@ -15,7 +16,7 @@ from clouditia.protocol.journal import (
     up_record,
 )
 from clouditia.protocol.journal_requests import KnownRequest, RequestState
-from clouditia.protocol.messages import Message
+from clouditia.protocol.messages import STDIN, Message
 from clouditia_gateway.host.journal_files import JournalFiles
 from clouditia_gateway.host.notices import MessageFactory
 
@@ -38,6 +39,7 @@ class Chronicle:
         messages: Makes the host's own messages.
         is_idle_expected: Whether the kernel has yet to say that it is idle; nothing is known of
             it before a supervisor has told.
+        open_prompt: Number of the kernel's question that nobody has answered yet.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Chronicle:
         self._journal = journal
         self._on_published = on_published
         self.is_idle_expected: Callable[[], bool] = lambda: False
+        self.open_prompt: int | None = None
 
     @property
     def last_exit(self) -> Mapping[str, Any] | None:
@@ -69,6 +72,9 @@ class Chronicle:
             for place, message in enumerate(messages)
         ]
         self._journal.append(records)
+        for place, message in enumerate(messages):
+            if message.channel == STDIN:
+                self.open_prompt = first + place
         self._on_published(self._may_wait({record.tag for record in records}))
 
     def _may_wait(self, tags: set[int]) -> bool:
@@ -81,13 +87,32 @@ class Chronicle:
 
     def asked(self, request: UpRequest) -> KnownRequest | None:
         """Record a request before anything is done about it; returns what is known if it was."""
-        known = self._journal.index.known(request.msg_id)
+        known = self._journal.index.known(request.msg_id, request.msg_type)
+        if request.channel == STDIN:
+            self.open_prompt = None
         self._append(up_record(request, **self._stamp()))
         return known
+
+    def find(self, msg_id: str) -> dict[str, int | None]:
+        """Where the messages of a recorded request are; docs/protocol.md, command ``find``.
+
+        Raises:
+            SessionError: no such request was recorded.
+        """
+        known = self._journal.index.known(msg_id)
+        if known is None:
+            raise SessionError(f"this kernel was never asked {msg_id[:80]!r}")
+        return {
+            "first": known.first_seq,
+            "last": known.last_seq,
+            "next": self._journal.next_seq,
+            "prompt": self.open_prompt,
+        }
 
     def begin_epoch(self) -> None:
         """A kernel process begins."""
         self.epoch += 1
+        self.open_prompt = None
         self._append(epoch_record(**self._stamp()))
 
     def exited(self, facts: dict[str, Any]) -> None:

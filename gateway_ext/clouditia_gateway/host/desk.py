@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
 from clouditia.errors import ClouditiaError, ConfigError, RemoteProtocolError
@@ -22,6 +22,8 @@ from clouditia_gateway.host.requests import Answers, Request, read_request
 log = logging.getLogger("clouditia.host")
 
 COMMANDS = ("interrupt", "restart", "shutdown")
+#: A client's only: where are the messages of a request?
+FIND = "find"
 
 
 class Kernel(Protocol):
@@ -152,13 +154,18 @@ class RequestDesk:
     async def _run_client_command(self, message: Message) -> None:
         error: dict[str, Any] | None = None
         command_id: object = None
+        found: Mapping[str, int | None] = {}
         try:
             content = decode_json(message.content)
             command_id = content.get("id")
-            await self.run(str(content.get("command")))
+            if content.get("command") == FIND:
+                found = self._chronicle.find(str(content.get("msg_id")))
+            else:
+                await self.run(str(content.get("command")))
         except ClouditiaError as exc:
             error = exc.to_wire()
-        self._chronicle.notice("command_reply", id=command_id, ok=error is None, error=error)
+        done = error is None
+        self._chronicle.notice("command_reply", id=command_id, ok=done, error=error, **found)
 
     async def _run_shutdown_request(self, request: Request) -> None:
         is_restart = False

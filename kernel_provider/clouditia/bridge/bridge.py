@@ -12,7 +12,8 @@ from clouditia.bridge.composing import Composer
 from clouditia.bridge.kernel import KernelChannels
 from clouditia.bridge.notices import AWAY, STARTING, WaitNotice, tell
 from clouditia.bridge.policy import Ending, Fate, Occasion, describe_death, fate_of_kernel
-from clouditia.bridge.remote_side import make_remote_side
+from clouditia.bridge.remote_side import MAX_LOCAL_PENDING_BYTES, make_remote_side
+from clouditia.bridge.replays import Replays
 from clouditia.bridge.signals import on_signals
 from clouditia.bridge.sockets import LocalSockets
 from clouditia.bridge.starting import AnnouncedStart, Start, end_kernel
@@ -98,8 +99,15 @@ class Bridge:
             send_remote=self._send_remote,
             wishes=self._wishes,
             on_notice=self._noticed,
+            on_replay_request=lambda request: self._replays.requested(request),
         )
         self._wishes.attach(self._channels)
+        self._replays = Replays(
+            self._channels,
+            send_command=self._send_command,
+            remote=lambda: self._link,
+            is_congested=lambda: self._sockets.pending_bytes > MAX_LOCAL_PENDING_BYTES,
+        )
         self._wait = WaitNotice(self._loop, f"gateway {target.name!r}", self._channels.tell_waiting)
         self._link: RemoteSide | None = None
         self._link_task: asyncio.Task[None] | None = None
@@ -220,6 +228,7 @@ class Bridge:
     def _drained(self) -> None:
         if self._link is not None:
             self._link.drained()
+            self._replays.drained()
 
     def _welcomed(self, welcome: Welcome) -> None:
         self._wait.end()
@@ -261,8 +270,8 @@ class Bridge:
         elif msg_type == "kernel_exited" and is_current and not content.get("expected"):
             if epoch != self._revived_epoch:  # else: known, and being mended
                 self._kernel_died(content)
-        elif msg_type == "command_reply" and not content.get("ok"):
-            if self._revived_epoch == self._epoch:
+        elif msg_type == "command_reply" and not self._replays.answered(content):
+            if not content.get("ok") and self._revived_epoch == self._epoch:
                 self._kernel_died({"reason": (content.get("error") or {}).get("message")})
         elif msg_type == "kernel_ended":
             self._kernel_gone.set()
@@ -326,11 +335,13 @@ class Bridge:
     def _interrupt(self) -> None:
         self._send_command("interrupt")
 
-    def _send_command(self, command: str) -> None:
+    def _send_command(self, command: str, **fields: object) -> str:
+        command_id, message = self._composer.command(command, **fields)
         try:
-            self._send_remote(encode_v1(self._composer.command(command)))
+            self._send_remote(encode_v1(message))
         except PackageTooLarge as exc:
             log.warning("the command %s could not be queued: %s", command, exc)
+        return command_id
 
     # --- end ------------------------------------------------------------------------------------
 
@@ -379,6 +390,7 @@ class Bridge:
     async def _close_link(self) -> None:
         if self._link_task is None:
             return
+        await self._replays.close()
         if self._link is not None:
             self._link.say_goodbye()
         for patience_s in _CLOSE_PATIENCES_S:

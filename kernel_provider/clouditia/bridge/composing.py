@@ -46,7 +46,8 @@ class Composer:
         """A kernel status for iopub."""
         return self.message("iopub", "status", {"execution_state": execution_state}, parent=parent)
 
-    def command(self, command: str) -> Message:
-        """An order to the kernel host; see docs/protocol.md, "The clouditia channel"."""
+    def command(self, command: str, **fields: object) -> tuple[str, Message]:
+        """An order to the kernel host and its id; see docs/protocol.md, "The clouditia channel"."""
         command_id = f"{self._session}_{self._count + 1}"
-        return self.message(CLOUDITIA, "command", {"id": command_id, "command": command})
+        content = {"id": command_id, "command": command, **fields}
+        return command_id, self.message(CLOUDITIA, "command", content)

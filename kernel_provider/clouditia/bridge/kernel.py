@@ -18,23 +18,27 @@ from clouditia.protocol.messages import (
     CONTROL,
     IOPUB,
     MAX_BUFFERS,
+    SHELL,
     STDIN,
     Message,
     decode_json,
     decode_v1,
+    encode_json,
     encode_v1,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from clouditia.bridge.composing import Composer
     from clouditia.protocol.messages import Buffer, Signer
 
-__all__ = ["KernelChannels", "Request", "ShutdownListener"]
+__all__ = ["REPLAY_REQUEST", "KernelChannels", "Request", "ShutdownListener"]
 
 log = logging.getLogger("clouditia.bridge")
 
+#: A front end that was away asks on control for the messages of ``content.msg_id`` again.
+REPLAY_REQUEST = "clouditia_replay_request"
 #: Requests that wait for a reply, and one-way messages that may still ask for input.
 _MAX_OPEN_REQUESTS = 100_000
 _MAX_ONE_WAY = 1000
@@ -72,6 +76,7 @@ class KernelChannels:
         send_remote: Takes the parts of a v1 frame for the link; raises PackageTooLarge.
         wishes: Hears of shutdowns.
         on_notice: Gets (msg_type, content) of what the kernel host says on the clouditia channel.
+        on_replay_request: Gets a front end's wish to see the messages of a request again.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class KernelChannels:
         send_remote: Callable[[list[Buffer]], None],
         wishes: ShutdownListener,
         on_notice: Callable[[str, dict[str, Any]], None],
+        on_replay_request: Callable[[Request], None],
     ) -> None:
         self.kernel_id = ""
         self.is_online = False
@@ -92,12 +98,15 @@ class KernelChannels:
         self._send_remote = send_remote
         self._wishes = wishes
         self._on_notice = on_notice
+        self._on_replay_request = on_replay_request
         self._requests = RequestTable(_MAX_OPEN_REQUESTS)
         self._one_way = RequestTable(_MAX_ONE_WAY)
         self._info = KernelInfoCache()
         self._busy = BusyRequests()
         self._has_spoken = False
         self._probe_id: str | None = None
+        self._replayed: dict[str, int | None] = {}
+        self._replays = 0
 
     @property
     def open_requests(self) -> int:
@@ -126,6 +135,9 @@ class KernelChannels:
 
     def _take(self, request: Request) -> None:
         if request.msg_type == "kernel_info_request" and self._answer_info(request):
+            return
+        if request.msg_type == REPLAY_REQUEST:
+            self._on_replay_request(request)
             return
         if request.msg_type == "shutdown_request":
             self._wishes.shutdown_requested(request)
@@ -199,10 +211,12 @@ class KernelChannels:
 
     # --- from the kernel ------------------------------------------------------------------------
 
-    def from_kernel(self, frame: Buffer) -> None:
-        """Take one message of the link; a malformed one is dropped with a log line."""
+    def from_kernel(self, frame: Buffer, seq: int = 0) -> None:
+        """Take message ``seq`` of the link; a malformed one is dropped with a log line."""
         try:
-            self.take_from_kernel(decode_v1(frame))
+            message = decode_v1(frame)
+            if not self._replayed or not self._comes_by_replay(message, seq):
+                self.take_from_kernel(message)
         except RemoteProtocolError as exc:
             log.warning("dropped a message of the link: %s", exc.message)
 
@@ -265,6 +279,48 @@ class KernelChannels:
         """Send a message on iopub under its topic."""
         topic = f"kernel.{self.kernel_id}.{msg_type}".encode()
         self._send_local(IOPUB, self._signer.encode(message, [topic]))
+
+    # --- messages once more (clouditia.bridge.replays) ------------------------------------------
+
+    def is_replayed(self, msg_id: str) -> bool:
+        """Whether the messages of this request come by a replay now."""
+        return self._replayed.get(msg_id, 0) is None
+
+    def begin_replay(self, msg_id: str, route: Route) -> None:
+        """From now on messages of this request come by a replay; its reply goes to ``route``."""
+        self._replayed[msg_id] = None
+        self._requests.remember(msg_id, route._replace(channel=SHELL))
+
+    def pass_replayed(self, message: Message) -> None:
+        """Hand one message of a replay to the front end.
+
+        With a number in its metadata: jupyter_client refuses a signature that it has seen before.
+        """
+        self._replays += 1
+        metadata = {**decode_json(message.metadata), "clouditia": {"replay": self._replays}}
+        message = message._replace(metadata=encode_json(metadata))
+        if message.channel == IOPUB:
+            self.publish(message, str(decode_json(message.header).get("msg_type", "")))
+        elif message.channel == STDIN:
+            self._pass_stdin(message)
+        else:
+            self._pass_reply(message)
+
+    def end_replay(self, msg_id: str, seq: int) -> None:
+        """Message ``seq`` was the last of the replay; what the link has beyond it is new."""
+        self._replayed[msg_id] = seq
+        if len(self._replayed) > _MAX_ONE_WAY:
+            del self._replayed[next(iter(self._replayed))]
+
+    def tell_lost(self, msg_id: str, info: Mapping[str, Any]) -> None:
+        """Say in the output of a replayed request that some of it is gone for good."""
+        parent = encode_json({"msg_id": msg_id, "msg_type": "execute_request"})
+        reason = str(info.get("reason") or "no reason given")
+        self._tell(f"output of this cell is gone: {reason}", parent)
+
+    def _comes_by_replay(self, message: Message, seq: int) -> bool:
+        last = self._replayed.get(_parent_id(message), 0)
+        return last is None or seq <= last
 
     # --- what the bridge knows about the kernel -------------------------------------------------
 

@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from clouditia.bridge.remote_side import MAX_LOCAL_PENDING_BYTES
 from clouditia.protocol.handshake import START_UNFINISHED, SUBPROTOCOL, Hello
 from clouditia.protocol.link import Delivered, GapSeen, Link, Online, PeerAcked, Role
 from clouditia.protocol.outbox import Outbox
@@ -24,11 +25,7 @@ if TYPE_CHECKING:
     from clouditia.settings import Target
     from clouditia.transport.link_runner import FrameTransport
 
-__all__ = ["MAX_LOCAL_PENDING_BYTES", "LinkSide", "channels_url"]
-
-#: With more than this waiting for the front end, messages are no longer acknowledged, so that the
-#: gateway side keeps the rest.
-MAX_LOCAL_PENDING_BYTES = 64 * 1024 * 1024
+__all__ = ["LinkSide", "channels_url"]
 
 
 def channels_url(target: Target, kernel_id: str) -> str:
@@ -56,6 +53,7 @@ class LinkSide:
         self._headers = target.authorization()
         self._tls = policy_for(target.url, ca_file=target.ca_file, pin=target.pin)
         self._connection: LinkConnection | None = None
+        self._kernel_id = ""
         self._unacknowledged: int | None = None
         self._on_welcome: Callable[[Welcome], None] = lambda welcome: None
 
@@ -86,6 +84,7 @@ class LinkSide:
             on_offline: Called when a connection that was online has ended.
         """
         self._on_welcome = on_welcome
+        self._kernel_id = kernel_id
         hello = Hello(
             client_id=f"bridge-{uuid.uuid4()}",
             kernel_id=kernel_id,
@@ -93,20 +92,30 @@ class LinkSide:
             name="clouditia-kernel",
         )
         link = Link(Role.CLIENT, self._outbox, hello=hello)
-        url = channels_url(self._target, kernel_id)
-
-        async def open_transport() -> FrameTransport:
-            return await connect(
-                url,
-                headers=self._headers,
-                subprotocols=[SUBPROTOCOL],
-                ssl=None if self._tls is None else self._tls.context,
-            )
-
         self._connection = LinkConnection(
-            open_transport, link, self._outbox, on_event=self._on_event, on_offline=on_offline
+            self._open, link, self._outbox, on_event=self._on_event, on_offline=on_offline
         )
         return self._connection
+
+    @property
+    def can_replay(self) -> bool:
+        """The kernel host keeps a journal."""
+        return True
+
+    def listen(self, start: int, on_event: Callable[[Event], None]) -> LinkConnection:
+        """Another link to the connected kernel, which only listens, from message ``start`` on."""
+        hello = Hello(f"replay-{uuid.uuid4()}", self._kernel_id, start=start, name="replay")
+        outbox = Outbox()
+        link = Link(Role.CLIENT, outbox, hello=hello)
+        return LinkConnection(self._open, link, outbox, on_event=on_event)
+
+    async def _open(self) -> FrameTransport:
+        return await connect(
+            channels_url(self._target, self._kernel_id),
+            headers=self._headers,
+            subprotocols=[SUBPROTOCOL],
+            ssl=None if self._tls is None else self._tls.context,
+        )
 
     def send(self, parts: list[bytes | bytearray | memoryview]) -> None:
         """Queue a message for the kernel, with or without a connection.
@@ -137,7 +146,7 @@ class LinkSide:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Delivered):
-            self._channels.from_kernel(event.frame)
+            self._channels.from_kernel(event.frame, event.seq)
             self._handled(event.seq)
         elif isinstance(event, PeerAcked):
             if not self._outbox.is_full:

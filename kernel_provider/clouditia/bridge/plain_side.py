@@ -7,7 +7,7 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
-from clouditia.bridge.link_side import MAX_LOCAL_PENDING_BYTES
+from clouditia.bridge.remote_side import MAX_LOCAL_PENDING_BYTES
 from clouditia.bridge.stock_access import StockAccess
 from clouditia.errors import ClouditiaError, KernelNotFound, PackageTooLarge
 from clouditia.protocol.handshake import Welcome
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from clouditia.bridge.composing import Composer
     from clouditia.bridge.kernel import KernelChannels
     from clouditia.bridge.sockets import LocalSockets
+    from clouditia.protocol.link import Event
     from clouditia.protocol.messages import Buffer
     from clouditia.protocol.outbox import Outbox
     from clouditia.protocol.stock_kernel import Action
     from clouditia.rest import GatewayClient
     from clouditia.settings import Target
+    from clouditia.transport.link_connection import LinkConnection
     from clouditia.transport.stock_socket import StockSocket
 
 __all__ = ["PlainSide"]
@@ -138,6 +140,15 @@ class PlainSide:
         if self._outbox.is_full:
             self._sockets.hold_requests(hold=True)
         self._wake()
+
+    @property
+    def can_replay(self) -> bool:
+        """A stock server forgets what it has forwarded."""
+        return False
+
+    def listen(self, start: int, on_event: Callable[[Event], None]) -> LinkConnection:
+        """Not here."""
+        raise NotImplementedError("a stock server keeps nothing that could be listened to")
 
     def say_goodbye(self) -> None:
         """Close the connection properly."""

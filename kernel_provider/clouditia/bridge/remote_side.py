@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from clouditia.bridge.sockets import LocalSockets
     from clouditia.errors import ClouditiaError
     from clouditia.protocol.handshake import Welcome
+    from clouditia.protocol.link import Event
     from clouditia.protocol.messages import Buffer
     from clouditia.protocol.outbox import Outbox
     from clouditia.rest import GatewayClient
     from clouditia.settings import Target
+    from clouditia.transport.link_connection import LinkConnection
 
-__all__ = ["Connection", "RemoteSide", "make_remote_side"]
+__all__ = ["MAX_LOCAL_PENDING_BYTES", "Connection", "RemoteSide", "make_remote_side"]
+
+#: With more than this waiting for the front end, messages are no longer acknowledged, so that the
+#: far side keeps the rest.
+MAX_LOCAL_PENDING_BYTES = 64 * 1024 * 1024
 
 
 class Connection(Protocol):
@@ -53,6 +59,15 @@ class RemoteSide(Protocol):
             on_welcome: Called each time that the kernel is connected.
             on_offline: Called when a connection that was online has ended.
         """
+        ...
+
+    @property
+    def can_replay(self) -> bool:
+        """Whether the server keeps what the kernel has said."""
+        ...
+
+    def listen(self, start: int, on_event: Callable[[Event], None]) -> LinkConnection:
+        """Another link to the connected kernel, which only listens, from message ``start`` on."""
         ...
 
     def send(self, parts: list[Buffer]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from clouditia.bridge.composing import Composer
 from clouditia.bridge.kernel import KernelChannels, Request
+from clouditia.bridge.routing import Route
 from clouditia.errors import PackageTooLarge
 from clouditia.protocol.messages import Buffer, Message, Signer, decode_json, decode_v1, encode_v1
 
@@ -21,6 +22,7 @@ class World:
         self.local: list[tuple[str, list[bytes], Message]] = []
         self.remote: list[Message] = []
         self.notices: list[tuple[str, dict[str, Any]]] = []
+        self.replays: list[Request] = []
         self.refusal: PackageTooLarge | None = None
         self.channels = KernelChannels(
             self.signer,
@@ -29,6 +31,7 @@ class World:
             send_remote=self._send_remote,
             wishes=self,
             on_notice=lambda kind, content: self.notices.append((kind, content)),
+            on_replay_request=self.replays.append,
         )
         self.channels.kernel_id = "K"
         self.channels.is_online = True
@@ -242,3 +245,49 @@ def test_a_refused_cell_does_not_wait(world: World) -> None:
     world.refusal = PackageTooLarge("too large")
     world.ask("execute_request")
     assert not world.channels.tell_waiting("the network is away")
+
+
+def _link_message(world: World, request: Message, text: str) -> bytes:
+    content = {"name": "stdout", "text": text}
+    message = world.composer.message("iopub", "stream", content, request.header)
+    return b"".join(bytes(part) for part in encode_v1(message))
+
+
+def test_while_a_request_is_replayed_the_link_is_silent_about_it_and_only_about_it(
+    world: World,
+) -> None:
+    cell, other = world.ask("execute_request"), world.ask("execute_request")
+    msg_id = decode_json(cell.header)["msg_id"]
+    world.channels.begin_replay(msg_id, Route("control", [b"page"]))
+    assert world.channels.is_replayed(msg_id)
+    world.channels.from_kernel(_link_message(world, cell, "late"), 7)
+    world.channels.from_kernel(_link_message(world, other, "another's"), 8)
+    assert [decode_json(message.content)["text"] for _, _, message in world.local] == ["another's"]
+    world.channels.end_replay(msg_id, 9)
+    assert not world.channels.is_replayed(msg_id)
+    world.channels.from_kernel(_link_message(world, cell, "had by the replay"), 9)
+    world.channels.from_kernel(_link_message(world, cell, "from a thread"), 10)
+    assert decode_json(world.local[-1][2].content)["text"] == "from a thread"
+    assert len(world.local) == 2
+
+
+def test_a_replayed_message_has_another_signature_and_its_reply_goes_to_the_page(
+    world: World,
+) -> None:
+    cell = world.ask("execute_request")
+    world.channels.begin_replay(decode_json(cell.header)["msg_id"], Route("control", [b"page"]))
+    stream = world.composer.message("iopub", "stream", {"name": "stdout", "text": "x"}, cell.header)
+    for _ in range(2):
+        world.channels.pass_replayed(stream)
+    metadata = [decode_json(message.metadata)["clouditia"]["replay"] for *_, message in world.local]
+    assert metadata == [1, 2]
+    reply = world.composer.message("shell", "execute_reply", {"status": "ok"}, cell.header)
+    world.channels.pass_replayed(reply)
+    channel, identities, _ = world.local[-1]
+    assert (channel, identities) == ("shell", [b"page"])
+
+
+def test_a_wish_for_a_replay_is_not_the_kernels_business(world: World) -> None:
+    world.ask("clouditia_replay_request", channel="control")
+    assert len(world.replays) == 1
+    assert world.remote == []
