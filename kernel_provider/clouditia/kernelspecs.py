@@ -29,6 +29,7 @@ __all__ = [
     "installed_specs",
     "kernel_argv",
     "kernels_dir",
+    "remote_specs_of",
     "remove_specs",
     "spec_name",
     "sync_specs",
@@ -156,7 +157,7 @@ def sync_specs(target: str, model: dict[str, Any], *, provisioner: bool = True) 
     Raises:
         ConfigError: the folder cannot be written, or ``clouditia-kernel`` is missing.
     """
-    remote_specs = _remote_specs(model)
+    remote_specs = remote_specs_of(model)
     titles = _unique_titles(target, remote_specs)
     report = SyncReport()
     wanted: set[str] = set()
@@ -172,13 +173,17 @@ def sync_specs(target: str, model: dict[str, Any], *, provisioner: bool = True) 
     return report
 
 
-def _remote_specs(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Kernel name to spec, as far as the answer has the right form."""
+def remote_specs_of(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Kernel name to spec, as far as the answer to ``GET /api/kernelspecs`` has the right form.
+
+    Specs that Clouditia wrote are left out: a stock server of this user on this machine lists them
+    among its own, and a target must not offer itself.
+    """
     listed = model.get("kernelspecs")
     found: dict[str, dict[str, Any]] = {}
     for name, entry in (listed if isinstance(listed, dict) else {}).items():
         spec = entry.get("spec") if isinstance(entry, dict) else None
-        if isinstance(spec, dict):
+        if isinstance(spec, dict) and _identity(spec) is None:
             found[str(name)] = spec
     return found
 

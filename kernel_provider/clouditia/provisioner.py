@@ -214,7 +214,7 @@ class ClouditiaProvisioner(LocalProvisioner):
         wanted = (self._epoch or 0) + 1
         try:
             if not self._restart_requested:  # it was "killed", so nobody told the kernel host
-                await asyncio.to_thread(self._client().restart, self._kernel_id)
+                await self._restart_remotely(bridge)
             if not await bridge.wait_for(
                 lambda state: (state.epoch or 0) >= wanted, _RESTART_TIMEOUT_S
             ):
@@ -231,6 +231,12 @@ class ClouditiaProvisioner(LocalProvisioner):
         finally:
             self._reset()
             self._learn(bridge.state())
+
+    async def _restart_remotely(self, bridge: BridgeHandle) -> None:
+        if resolve_target(self._target_name()).kind == "plain":
+            bridge.tell("restart")  # such a server would not tell the bridge
+        else:
+            await asyncio.to_thread(self._client().restart, self._kernel_id)
 
     # --- life -----------------------------------------------------------------------------------
 

@@ -290,6 +290,8 @@ class GatewayClient:
         """The error for an answer that is not in our own form (a stock server, a proxy)."""
         said = str(wire.get("message") or wire.get("reason") or http.client.responses.get(status))
         seen = f"{method} {self._target.url}{path} was answered with {status}: {said}"
+        if status == 401 and self._target.kind == "plain":
+            return self._wrong_token(status)
         if status == 401:
             return AuthenticationError(
                 f"{self._target.url} does not know this key (401)",
@@ -319,9 +321,11 @@ class GatewayClient:
             )
         if said != "Forbidden" and "_xsrf" not in said:
             return PermissionDeniedError(f"{method} {self._target.url}{path} was refused: {said}")
-        # What it says of a missing _xsrf argument only means that no token was good.
+        return self._wrong_token(403)  # what it says of a missing _xsrf argument means just that
+
+    def _wrong_token(self, status: int) -> AuthenticationError:
         return AuthenticationError(
-            f"{self._target.url} does not accept this token (403)",
+            f"{self._target.url} does not accept this token ({status})",
             hint="Its token changes at each start unless one is configured; run clouditia login "
             "again.",
         )

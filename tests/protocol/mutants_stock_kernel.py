@@ -6,9 +6,9 @@ TESTS = "tests/protocol/test_stock_kernel.py"
 FILE = "kernel_provider/clouditia/protocol/stock_kernel.py"
 
 MUTANTS: list[tuple[str, str, str]] = [
-    (FILE, "return self._is_online and not is_restarting", "return self._is_online"),
+    (FILE, "return self._is_online and not is_restarting and", "return self._is_online and"),
     (FILE, "return self._is_online and not is_restarting", "return not is_restarting"),
-    (FILE, "if self._connections > 1 and self._requests:", "if self._connections > 2:"),
+    (FILE, "elif self._connections > 1 and self._requests:", "elif self._connections > 2:"),
     (FILE, "            self._probe(_CUT)\n", ""),
     (FILE, "        self._is_online = False\n        self._probes.clear()\n", "        pass\n"),
     (
@@ -60,7 +60,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     ),
     (FILE, "                self._news = _REPLACED.sentence\n", "                pass\n"),
     (FILE, "                self._tell(_REPLACED.sentence, header)\n", "                pass\n"),
-    (FILE, "                probe.cause = _REPLACED\n", "                pass\n"),
+    (FILE, "                probe.cause = probe.cause and _REPLACED\n", "                pass\n"),
     (FILE, "            return  # it is what we asked for\n", "            pass\n"),
     (FILE, '        self._fail(self._requests, Cause("KernelDied", reason))\n', ""),
     (FILE, "        self._news = reason\n", ""),
@@ -73,4 +73,11 @@ MUTANTS: list[tuple[str, str, str]] = [
     (FILE, "if probe.replied and probe.idle_seen:", "if probe.replied:"),
     (FILE, "[each for each in self._requests if each in probe.msg_ids]", "self._requests"),
     (FILE, 'header["subshell_id"] = subshell', 'header["subshell"] = subshell'),
+    (FILE, "and not self._is_settling", "and True"),
+    (FILE, "return self._is_online and self._is_settling", "return self._is_settling"),
+    (FILE, "        self._is_settling = True\n", ""),
+    (FILE, "                self._is_settling = False\n", "                pass\n"),
+    (FILE, "causes[0] if causes else _CUT", "_CUT"),
+    (FILE, "if probe.cause is not None]", "]"),
+    (FILE, "            if probe.cause is None:\n", "            if False:\n"),
 ]

@@ -296,9 +296,55 @@ def test_a_restart_becomes_a_call_a_new_epoch_and_a_new_connection(world: World)
     assert world.notices() == ["kernel_state restarting", "kernel_state starting"]
     world.cut()
     world.connect()
+    (ready,) = world.probes()
+    accepted = [world.kernel.accepts]
+    world.answer(ready, session="process2")
+    assert [*accepted, world.kernel.accepts] == [False, True]
     world.answer(world.ask("b"), session="process2")  # expected, so no news
     assert world.said_to("b") == ["status busy", "execute_reply ok", "status idle"]
     assert world.kernel.epoch == 2
+
+
+def test_a_new_process_is_asked_again_until_reply_and_idle_were_heard(world: World) -> None:
+    world.status("restarting")
+    settling = [world.kernel.is_settling]  # not before there is a connection
+    world.cut()
+    world.connect()
+    first = world.probes()[-1]
+    world.hear("shell", "kernel_info_reply", first.header, session="process2")  # its idle is lost
+    settling.append(world.kernel.is_settling)
+    world.kernel.ask_again()
+    world.act()
+    world.answer(world.probes()[-1], session="process2")
+    assert [*settling, world.kernel.is_settling] == [False, True, False]
+    assert world.kernel.accepts
+    # The first question is still without its idle; that must not keep others from being settled.
+    world.ask("a")
+    world.kernel.ask_again()
+    world.act()
+    world.answer(world.probes()[-1], session="process2")
+    assert world.kernel.open_requests == 0
+
+
+def test_an_idle_that_the_server_missed_is_found_missing_by_asking_again(world: World) -> None:
+    request = world.ask("a")
+    world.status("busy", request.header)
+    world.hear("shell", "execute_reply", request.header, status="ok")
+    world.kernel.ask_again()
+    world.act()
+    world.answer(world.probes()[-1])
+    assert world.said_to("a") == ["status busy", "execute_reply ok", "status idle"]
+    assert world.kernel.open_requests == 0
+
+
+def test_asking_again_keeps_the_cause(world: World) -> None:
+    world.answer(world.ask("old"))
+    world.ask("a")
+    world.status("starting", session="process2")
+    world.kernel.ask_again()
+    world.act()
+    world.answer(world.probes()[-1], session="process2")
+    assert "execute_reply KernelDied" in world.said_to("a")
 
 
 def test_an_interrupt_becomes_a_call_and_is_answered(world: World) -> None:
@@ -457,7 +503,9 @@ def test_whatever_happens_every_request_ends_exactly_once(seed: int) -> None:
     world.connect()
     for number in range(30):
         event = chance.random()
-        if event < 0.5 and world.kernel.accepts:
+        if event < 0.3 and world.kernel.is_settling:
+            serve(loss=0.3)
+        elif event < 0.5 and world.kernel.accepts:
             asked.append(f"r{number}")
             world.ask(asked[-1], subshell="s" if chance.random() < 0.2 else None)
         elif event < 0.6:
@@ -484,6 +532,12 @@ def test_whatever_happens_every_request_ends_exactly_once(seed: int) -> None:
             world.act()
             world.cut()
             world.connect()
+        elif world.kernel.is_settling:
+            world.kernel.ask_again()
+            world.act()
+    serve(loss=0.0)
+    world.kernel.ask_again()
+    world.act()
     serve(loss=0.0)
     assert world.kernel.open_requests == 0
     for msg_id in asked:

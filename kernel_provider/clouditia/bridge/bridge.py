@@ -8,6 +8,7 @@ import gc
 import logging
 from typing import TYPE_CHECKING, Any
 
+from clouditia.bridge import stdin_commands as orders
 from clouditia.bridge.composing import Composer
 from clouditia.bridge.kernel import KernelChannels
 from clouditia.bridge.notices import AWAY, STARTING, WaitNotice, tell
@@ -18,7 +19,6 @@ from clouditia.bridge.signals import on_signals
 from clouditia.bridge.sockets import LocalSockets
 from clouditia.bridge.starting import AnnouncedStart, Start, end_kernel
 from clouditia.bridge.state_file import StateFile
-from clouditia.bridge.stdin_commands import DETACH, END, END_OF_INPUT, INTERRUPT, read_commands
 from clouditia.bridge.wishes import FrontEndWishes
 from clouditia.errors import ClouditiaError, PackageTooLarge
 from clouditia.protocol.messages import Buffer, Signer, encode_v1
@@ -167,7 +167,7 @@ class Bridge:
         )
         self._check_parent()
         if self._options.is_managed:
-            read_commands(self._command_from_thread)
+            orders.read_commands(self._command_from_thread)
 
     def _check_parent(self) -> None:
         if not self._parent.is_alive():
@@ -321,13 +321,13 @@ class Bridge:
         self._loop.call_soon_threadsafe(self._command, line)
 
     def _command(self, line: str) -> None:
-        if line == INTERRUPT:
-            self._interrupt()
-        elif line == DETACH:
+        if line in (orders.INTERRUPT, orders.RESTART):
+            self._send_command(line)
+        elif line == orders.DETACH:
             self._close_on(Occasion.TOLD_TO_DETACH)
-        elif line == END:
+        elif line == orders.END:
             self._close_on(Occasion.TOLD_TO_END)
-        elif line == END_OF_INPUT:
+        elif line == orders.END_OF_INPUT:
             self._close_on(Occasion.PARENT_GONE)
         elif not (isinstance(self._start, AnnouncedStart) and self._start.hear(line)):
             log.warning("unknown command on stdin")

@@ -35,8 +35,9 @@ __all__ = ["PlainSide"]
 #: What stock servers take in one message; on more they close the connection, and it is lost.
 _MAX_SENT_BYTES = 10 * 1024 * 1024
 _FRAMING_BYTES = 64 * 1024
-#: Between two looks at a kernel that owes an answer.
-_LOOK_EVERY_S = 10.0
+#: Between two looks at a kernel that owes an answer; each so many of them ask the server about it.
+_LOOK_EVERY_S = 1.0
+_LOOKS_A_CALL = 5
 
 
 class PlainSide:
@@ -76,6 +77,7 @@ class PlainSide:
         self._is_new = True
         self._on_welcome: Callable[[Welcome], None] = lambda welcome: None
         self._look_timer: asyncio.TimerHandle | None = None
+        self._looks = 0
 
     @property
     def is_online(self) -> bool:
@@ -241,7 +243,11 @@ class PlainSide:
 
     def _look(self) -> None:
         self._look_again()
-        if self.is_online and self._kernel.open_requests:
+        self._looks += 1
+        if self._kernel.is_settling:
+            self._kernel.ask_again()
+            self._act()
+        if self.is_online and self._kernel.open_requests and self._looks % _LOOKS_A_CALL == 0:
             self._look_now()
 
     def _look_now(self) -> None:
@@ -253,7 +259,9 @@ class PlainSide:
             self._kernel_is_gone()
         elif error is None and answer.result() == "dead":
             self._kernel.died("the server says that it is dead")
-            self._act()
+        elif error is None and answer.result() != "busy" and self.is_online:
+            self._kernel.ask_again()
+        self._act()
 
     def _kernel_is_gone(self) -> None:
         """Answer what was asked, and what still waits to be sent, then let the bridge end."""

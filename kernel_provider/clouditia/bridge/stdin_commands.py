@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DETACH", "END", "END_OF_INPUT", "INTERRUPT", "read_commands"]
+__all__ = ["DETACH", "END", "END_OF_INPUT", "INTERRUPT", "RESTART", "read_commands"]
 
-DETACH, END, INTERRUPT = "detach", "end", "interrupt"
+DETACH, END, INTERRUPT, RESTART = "detach", "end", "interrupt", "restart"
 END_OF_INPUT = ""
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 from clouditia import __version__
 from clouditia.embedded import running_gateway
 from clouditia.errors import ClouditiaError
-from clouditia.kernelspecs import installed_specs, kernels_dir, spec_name
+from clouditia.kernelspecs import installed_specs, kernels_dir, remote_specs_of, spec_name
 from clouditia.rest import GatewayClient
 from clouditia.settings import (
     EMBEDDED,
@@ -132,7 +132,7 @@ def _target(target: Target) -> Iterator[Finding]:
     try:
         client = GatewayClient(target, _TIMEOUT_S)
         answers = _stock_server(client) if target.kind == "plain" else _gateway(client)
-        remote = client.kernelspecs().get("kernelspecs")
+        remote = remote_specs_of(client.kernelspecs())
         is_outgrown = target.kind == "plain" and client.find_kind() == "clouditia"
     except ClouditiaError as exc:
         yield Finding(subject, "fail", exc.message, exc.hint)
@@ -153,8 +153,7 @@ def _target(target: Target) -> Iterator[Finding]:
             f"the gateway's clock differs from this one by {offset:+.0f} s",
             "set the clocks of both machines (NTP)",
         )
-    kernels = list(remote) if isinstance(remote, dict) else []
-    yield from _staleness(target, kernels)
+    yield from _staleness(target, list(remote))
 
 
 def _gateway(client: GatewayClient) -> str:

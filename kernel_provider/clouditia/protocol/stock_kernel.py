@@ -8,6 +8,8 @@ from the messages themselves what the link protocol would have said, so that not
   *and* idle), earlier requests of the same lane that still lack an answer have lost it.
 - A status from another session than before means another kernel process; the server's own status
   ``restarting`` or ``dead`` means that the process died. Whatever it was asked is answered.
+- After a restart nothing is passed on before the new process has answered a question of ours: the
+  server may begin to listen to its output later than to its replies.
 - Interrupt, restart and shutdown become calls of the server's REST interface, because a
   ``shutdown_request`` that is merely passed on looks like a crash to the server's own restarter.
 
@@ -18,7 +20,7 @@ sent twice. Source: Jupyter messaging; jupyter_server's and Enterprise Gateway's
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional
 
 from clouditia.protocol.answers import (
     EXECUTE_REQUEST,
@@ -39,6 +41,17 @@ from clouditia.protocol.messages import (
     decode_json,
     encode_json,
 )
+from clouditia.protocol.stock_actions import (
+    Action,
+    Call,
+    Deliver,
+    Lane,
+    Order,
+    Probe,
+    Request,
+    Send,
+    StartOver,
+)
 
 __all__ = ["Action", "Call", "Deliver", "Send", "StartOver", "StockKernel"]
 
@@ -54,69 +67,6 @@ _REPLACED = Cause("KernelDied", f"the kernel died or was restarted by somebody e
 _RESTARTED = Cause("KernelRestarted", "the kernel was restarted.", in_output=False)
 
 
-class Send(NamedTuple):
-    """Send this message to the server."""
-
-    message: Message
-
-
-class Deliver(NamedTuple):
-    """Hand this message to the front end (on ``clouditia``: to the bridge itself)."""
-
-    message: Message
-
-
-class Call(NamedTuple):
-    """Call the server's REST interface, then say how it went: :meth:`StockKernel.call_done`."""
-
-    number: int
-    verb: str
-
-
-class StartOver(NamedTuple):
-    """Connect again as a new client: what the server keeps for the old one is of a dead process."""
-
-
-Action = Union[Send, Deliver, Call, StartOver]
-
-#: Requests are answered in order within a lane: (channel, subshell).
-_Lane = Tuple[str, Optional[str]]
-
-
-class _Request:
-    """A request that was sent and is not done."""
-
-    def __init__(self, message: Message, msg_type: str, lane: _Lane) -> None:
-        self.message = message
-        self.msg_type = msg_type
-        self.lane = lane
-        self.replied = False
-        self.idle_seen = False
-
-    @property
-    def unanswered(self) -> Unanswered:
-        header = bytes(self.message.header)
-        channel = self.message.channel
-        return Unanswered(channel, self.msg_type, header, self.replied, self.idle_seen)
-
-
-class _Probe:
-    """A question of our own, and the requests that are lost if they lack an answer by its end."""
-
-    def __init__(self, msg_ids: FrozenSet[str], cause: Cause) -> None:
-        self.msg_ids = msg_ids
-        self.cause = cause
-        self.replied = False
-        self.idle_seen = False
-
-
-class _Order(NamedTuple):
-    """A call under way and the message that asked for it."""
-
-    verb: str
-    message: Message
-
-
 class StockKernel:
     """The machine; not thread-safe.
 
@@ -130,11 +80,12 @@ class StockKernel:
         self._compose = compose
         self._server = server
         self._is_online = False
+        self._is_settling = False  # a new process has not answered yet
         self._connections = 0
         self._process = ""  # session of the kernel's own messages; empty while unknown
-        self._requests: Dict[str, _Request] = {}
-        self._probes: Dict[str, _Probe] = {}
-        self._orders: Dict[int, _Order] = {}
+        self._requests: Dict[str, Request] = {}
+        self._probes: Dict[str, Probe] = {}
+        self._orders: Dict[int, Order] = {}
         self._calls = 0
         self._news = ""  # to be told in the next cell
         self._actions: List[Action] = []
@@ -145,7 +96,12 @@ class StockKernel:
     def accepts(self) -> bool:
         """Whether :meth:`submit` may be called now; else messages wait at the caller's."""
         is_restarting = any(order.verb == RESTART for order in self._orders.values())
-        return self._is_online and not is_restarting
+        return self._is_online and not is_restarting and not self._is_settling
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether a new kernel process is expected to answer; :meth:`ask_again` every second."""
+        return self._is_online and self._is_settling
 
     @property
     def open_requests(self) -> int:
@@ -163,12 +119,25 @@ class StockKernel:
         """A websocket is open; the server has begun to forward."""
         self._is_online = True
         self._connections += 1
-        if self._connections > 1 and self._requests:
+        if self._is_settling:
+            self._ask(SHELL, None, Probe(frozenset(), None))
+        elif self._connections > 1 and self._requests:
             self._tell_running(
                 f"the connection to {self._server} is back. A stock server keeps what was printed "
                 "meanwhile only where nobody else is connected, so some may be missing"
             )
             self._probe(_CUT)
+
+    def ask_again(self) -> None:
+        """An answer is overdue, and the server does not say that the kernel is busy.
+
+        A server that joins the output of a process late may have missed an idle, a probe's, too.
+        """
+        if self._is_settling:
+            self._ask(SHELL, None, Probe(frozenset(), None))
+        else:
+            causes = [probe.cause for probe in self._probes.values() if probe.cause is not None]
+            self._probe(causes[0] if causes else _CUT)
 
     def connection_lost(self) -> None:
         """The websocket is gone; its probes went with it."""
@@ -195,7 +164,7 @@ class StockKernel:
         if msg_type.endswith("_request"):
             subshell = header.get("subshell_id")
             lane = (message.channel, subshell if isinstance(subshell, str) else None)
-            self._requests[str(header.get("msg_id", ""))] = _Request(message, msg_type, lane)
+            self._requests[str(header.get("msg_id", ""))] = Request(message, msg_type, lane)
         if self._news and msg_type == EXECUTE_REQUEST:
             self._tell(self._news, message.header)
             self._news = ""
@@ -209,7 +178,7 @@ class StockKernel:
 
     def _order(self, verb: str, message: Message) -> None:
         self._calls += 1
-        self._orders[self._calls] = _Order(verb, message)
+        self._orders[self._calls] = Order(verb, message)
         if verb == RESTART:
             self._notice("kernel_state", execution_state="restarting")
         self._actions.append(Call(self._calls, verb))
@@ -228,7 +197,7 @@ class StockKernel:
         if error is None and order.verb == SHUTDOWN:
             self.gone("shut down")
 
-    def _answer(self, order: _Order, error: Optional[Dict[str, Any]]) -> None:
+    def _answer(self, order: Order, error: Optional[Dict[str, Any]]) -> None:
         if order.message.channel == CLOUDITIA:
             command_id = decode_json(order.message.content).get("id")
             self._notice("command_reply", id=command_id, ok=error is None, error=error)
@@ -258,7 +227,7 @@ class StockKernel:
         elif message.channel == STDIN:
             self._actions.append(Deliver(message))
 
-    def _reply(self, message: Message, msg_id: str, probe: Optional[_Probe]) -> None:
+    def _reply(self, message: Message, msg_id: str, probe: Optional[Probe]) -> None:
         if probe is not None:
             probe.replied = True
             self._settle(msg_id, probe)
@@ -270,7 +239,7 @@ class StockKernel:
         self._actions.append(Deliver(message))
 
     def _iopub(
-        self, message: Message, parent: Dict[str, Any], msg_id: str, probe: Optional[_Probe]
+        self, message: Message, parent: Dict[str, Any], msg_id: str, probe: Optional[Probe]
     ) -> None:
         header = decode_json(message.header)
         if header.get("msg_type") == "status":
@@ -284,7 +253,7 @@ class StockKernel:
         if probe is None:
             self._actions.append(Deliver(message))
 
-    def _note_idle(self, msg_id: str, probe: Optional[_Probe]) -> None:
+    def _note_idle(self, msg_id: str, probe: Optional[Probe]) -> None:
         request = self._requests.get(msg_id)
         if request is not None:
             request.idle_seen = True
@@ -293,7 +262,7 @@ class StockKernel:
             probe.idle_seen = True
             self._settle(msg_id, probe)
 
-    def _drop_if_done(self, msg_id: str, request: _Request) -> None:
+    def _drop_if_done(self, msg_id: str, request: Request) -> None:
         if request.replied and request.idle_seen:
             del self._requests[msg_id]
 
@@ -313,7 +282,7 @@ class StockKernel:
             else:
                 self._news = _REPLACED.sentence
             for probe in self._probes.values():
-                probe.cause = _REPLACED
+                probe.cause = probe.cause and _REPLACED
             self._probe(_REPLACED)
 
     def _server_says(self, state: str) -> None:
@@ -341,6 +310,7 @@ class StockKernel:
 
     def _start_over(self) -> None:
         self._is_online = False  # what comes meanwhile waits for the next connection
+        self._is_settling = True
         self._actions.append(StartOver())
 
     def _new_epoch(self) -> None:
@@ -353,22 +323,28 @@ class StockKernel:
 
     def _probe(self, cause: Cause) -> None:
         """Find out which of the requests sent so far will not be answered any more."""
-        lanes: Dict[_Lane, List[str]] = {}
+        lanes: Dict[Lane, List[str]] = {}
         for msg_id, request in self._requests.items():
             lanes.setdefault(request.lane, []).append(msg_id)
         for (channel, subshell), msg_ids in lanes.items():
-            question = self._compose(channel, "kernel_info_request", {}, b"{}")
-            header = decode_json(question.header)
-            if subshell is not None:
-                header["subshell_id"] = subshell
-                question = question._replace(header=encode_json(header))
-            self._probes[str(header["msg_id"])] = _Probe(frozenset(msg_ids), cause)
-            self._actions.append(Send(question))
+            self._ask(channel, subshell, Probe(frozenset(msg_ids), cause))
 
-    def _settle(self, msg_id: str, probe: _Probe) -> None:
+    def _ask(self, channel: str, subshell: Optional[str], probe: Probe) -> None:
+        question = self._compose(channel, "kernel_info_request", {}, b"{}")
+        header = decode_json(question.header)
+        if subshell is not None:
+            header["subshell_id"] = subshell
+            question = question._replace(header=encode_json(header))
+        self._probes[str(header["msg_id"])] = probe
+        self._actions.append(Send(question))
+
+    def _settle(self, msg_id: str, probe: Probe) -> None:
         if probe.replied and probe.idle_seen:
             del self._probes[msg_id]
-            self._fail([each for each in self._requests if each in probe.msg_ids], probe.cause)
+            if probe.cause is None:
+                self._is_settling = False
+            else:
+                self._fail([each for each in self._requests if each in probe.msg_ids], probe.cause)
 
     def _fail(self, msg_ids: Iterable[str], cause: Cause) -> None:
         for msg_id in list(msg_ids):

@@ -137,6 +137,14 @@ def test_no_spec_holds_a_url_or_a_key() -> None:
     assert "ck_" not in text
 
 
+def test_a_server_that_lists_our_own_specs_among_its_kernels_is_not_offered_twice() -> None:
+    sync_specs("old", model(python3="Python 3"))
+    listed = model(python3="Python 3")
+    listed["kernelspecs"]["clouditia-old-python3"] = {"spec": read("clouditia-old-python3")}
+    report = sync_specs("old", listed)
+    assert (report.unchanged, report.written) == (["clouditia-old-python3"], [])
+
+
 def test_removing_removes_the_folders() -> None:
     sync_specs("lab", model(a="A", b="B"))
     assert remove_specs(installed_specs("lab")) == ["clouditia-lab-a", "clouditia-lab-b"]
