@@ -56,9 +56,14 @@ class Undertaker:
     async def _is_gone(self, record: KernelRecord) -> bool:
         """Ask the host to end, then see; a local host that does not answer is killed."""
         if await self._health(record) is not HostHealth.DEAD:
-            await self._ask(record)
-            if await self._wait_gone(record):
-                return True
+            # A host that ends by itself, as after a client's shutdown, does not dial in any more.
+            asking = asyncio.create_task(self._ask(record))
+            try:
+                if await self._wait_gone(record, asking):
+                    return True
+            finally:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
             await self._engine.stop(ref_of(record))
         return await self._health(record) is HostHealth.DEAD
 
@@ -69,10 +74,14 @@ class Undertaker:
         except ClouditiaError as exc:
             log.info("kernel %s: its host did not confirm the shutdown: %s", record.kernel_id, exc)
 
-    async def _wait_gone(self, record: KernelRecord) -> bool:
-        deadline = asyncio.get_running_loop().time() + GONE_TIMEOUT_S
+    async def _wait_gone(self, record: KernelRecord, asking: asyncio.Task[None]) -> bool:
+        """Whether the host ends within a while after it was asked, or before that."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + GONE_TIMEOUT_S
         while await self._health(record) is not HostHealth.DEAD:
-            if asyncio.get_running_loop().time() > deadline:
+            if not asking.done():
+                deadline = now() + GONE_TIMEOUT_S
+            elif now() > deadline:
                 return False
             await asyncio.sleep(_POLL_S)
         return True

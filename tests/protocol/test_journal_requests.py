@@ -100,7 +100,7 @@ def test_a_message_without_a_reply_is_known_but_never_pending(channel: str, msg_
     log = RequestLog()
     ask(log, "m", seq=4, channel=channel, msg_type=msg_type)
     assert log.unfinished() == []
-    assert log.known("m") == KnownRequest(4, None)
+    assert log.known("m", msg_type) == KnownRequest(4, None)
     assert log.received_from("c") == 1
 
 
@@ -111,8 +111,23 @@ def test_only_the_latest_messages_without_a_reply_are_remembered(
     log = RequestLog()
     for number, msg_id in enumerate("abc", 1):
         ask(log, msg_id, up_seq=number, msg_type="comm_msg")
-    assert [log.known(msg_id) is not None for msg_id in "abc"] == [False, True, True]
+    assert [log.known(msg_id, "comm_msg") is not None for msg_id in "abc"] == [False, True, True]
     assert log.received_from("c") == 3
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_the_same_id_with_another_type_is_another_request(is_finished: bool) -> None:
+    log = RequestLog()
+    ask(log, "s_0", seq=1, msg_type="kernel_info_request")
+    if is_finished:
+        log.answered("s_0", Tag.REPLY, 2)
+        log.answered("s_0", Tag.IDLE, 3)
+    assert log.known("s_0", "shutdown_request") is None
+    ask(log, "s_0", seq=4, up_seq=2, msg_type="shutdown_request", channel="control")
+    assert log.known("s_0", "shutdown_request") == KnownRequest(4, None)
+    assert [state.channel for state in log.unfinished()] == ["control"]
+    assert (log.known("s_0", "kernel_info_request") is not None) == is_finished
+    assert log.known("s_0", "comm_msg") is None
 
 
 def test_odd_ids_are_told_apart() -> None:

@@ -252,9 +252,9 @@ class JournalIndex:
 
     # --- requests -------------------------------------------------------------------------------
 
-    def known(self, msg_id: str) -> Optional[KnownRequest]:
+    def known(self, msg_id: str, msg_type: str = "execute_request") -> Optional[KnownRequest]:
         """Where the messages of a recorded request are, or None when it is new."""
-        return self.requests.known(msg_id)
+        return self.requests.known(msg_id, msg_type)
 
     def unfinished(self) -> List[RequestState]:
         """Requests without reply or idle, in the order in which they were recorded."""

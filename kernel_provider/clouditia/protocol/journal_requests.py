@@ -1,8 +1,11 @@
 """Which requests a journal has recorded: the memory that lets each of them run once.
 
-A request is known by its ``msg_id`` for as long as the kernel lives, finished ones in about 200
-bytes each. It is finished when its reply and its idle were both written; a kernel that ends
-answers nothing by itself: the host writes what is missing (see ``unfinished``), with the cause.
+A request is known by its ``msg_id`` and type for as long as the kernel lives, finished ones in
+about 200 bytes each. The type counts because ``jupyter_client`` clones a ``Session`` with its id:
+a kernel manager's first request then has the ``msg_id`` of its client's first.
+
+It is finished when its reply and its idle were both written; a kernel that ends answers nothing by
+itself: the host writes what is missing (see ``unfinished``), with the cause.
 
 Source: docs/protocol.md, `known_request`.
 """
@@ -57,7 +60,7 @@ class RequestLog:
 
     def __init__(self) -> None:
         self._unfinished: Dict[str, RequestState] = {}
-        self._finished_rows: Dict[bytes, int] = {}  # digest of msg_id to its row in _spans
+        self._finished_rows: Dict[bytes, int] = {}  # digest of id and type to row in _spans
         self._spans = array("Q")  # first, last
         self._replyless: OrderedDict[str, int] = OrderedDict()
         self._received: Dict[str, int] = {}
@@ -67,7 +70,7 @@ class RequestLog:
         request = request_of(record)
         if request.up_seq > self.received_from(request.client_id):
             self._received[request.client_id] = request.up_seq
-        if self.known(request.msg_id) is not None:
+        if self.known(request.msg_id, request.msg_type) is not None:
             return
         if expects_reply(request.channel, request.msg_type):
             self._unfinished[request.msg_id] = RequestState(
@@ -80,7 +83,7 @@ class RequestLog:
                 record.seq,
             )
             return
-        self._replyless[request.msg_id] = record.seq
+        self._replyless[_key(request.msg_id, request.msg_type)] = record.seq
         if len(self._replyless) > MAX_REPLYLESS_IDS:
             self._replyless.popitem(last=False)
 
@@ -95,16 +98,17 @@ class RequestLog:
             state.idle_seen = True
         if state.is_finished:
             del self._unfinished[msg_id]
-            self._finished_rows[_digest(msg_id)] = len(self._spans) // 2
+            self._finished_rows[_digest(_key(msg_id, state.msg_type))] = len(self._spans) // 2
             self._spans.extend((state.first_seq, seq))
 
-    def known(self, msg_id: str) -> Optional[KnownRequest]:
+    def known(self, msg_id: str, msg_type: str = "execute_request") -> Optional[KnownRequest]:
         """Where the messages of a recorded request are, or None when it is new."""
-        if msg_id in self._unfinished:
-            return KnownRequest(self._unfinished[msg_id].first_seq, None)
-        if msg_id in self._replyless:
-            return KnownRequest(self._replyless[msg_id], None)
-        row = self._finished_rows.get(_digest(msg_id))
+        state, key = self._unfinished.get(msg_id), _key(msg_id, msg_type)
+        if state is not None and state.msg_type == msg_type:
+            return KnownRequest(state.first_seq, None)
+        if key in self._replyless:
+            return KnownRequest(self._replyless[key], None)
+        row = self._finished_rows.get(_digest(key))
         if row is None:
             return None
         return KnownRequest(self._spans[2 * row], self._spans[2 * row + 1])
@@ -118,5 +122,9 @@ class RequestLog:
         return self._received.get(client_id, 0)
 
 
-def _digest(msg_id: str) -> bytes:
-    return hashlib.sha256(msg_id.encode("utf-8", "surrogatepass")).digest()[:16]
+def _key(msg_id: str, msg_type: str) -> str:
+    return msg_type + " " + msg_id
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:16]
