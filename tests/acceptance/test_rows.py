@@ -9,7 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.acceptance import rows_of_clients, rows_of_front_ends, rows_of_transport
+from tests.acceptance import (
+    rows_of_clients,
+    rows_of_front_ends,
+    rows_of_transport,
+    rows_of_vscode,
+)
 from tools.rows import ROOT, read_rows
 
 if TYPE_CHECKING:
@@ -22,14 +27,19 @@ CHECKS: dict[str, Callable[[GatewayProcess], None]] = {
     **rows_of_clients.CHECKS,
     **rows_of_front_ends.CHECKS,
     **rows_of_transport.CHECKS,
+    **rows_of_vscode.CHECKS,
 }
+#: Rows whose test of the same name needs other fixtures than a gateway.
+ELSEWHERE = {"G1": "tests/front_ends/browser/test_rows.py"}
 
 
-@pytest.mark.parametrize("row", list(ROWS))
+@pytest.mark.parametrize("row", [row for row in ROWS if row not in ELSEWHERE])
 def test_row(row: str, gateway: GatewayProcess) -> None:
     assert row in CHECKS, f"{row} has no check: {ROWS[row]}"
     CHECKS[row](gateway)
 
 
 def test_every_check_belongs_to_a_row() -> None:
-    assert set(CHECKS) == set(ROWS)
+    assert set(CHECKS) | set(ELSEWHERE) == set(ROWS)
+    for row, path in ELSEWHERE.items():
+        assert f'["{row}"]' in (ROOT / path).read_text(encoding="utf-8")

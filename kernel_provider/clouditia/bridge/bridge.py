@@ -253,6 +253,7 @@ class Bridge:
     def _change_epoch(self, epoch: int) -> None:
         if self._epoch is not None and epoch > self._epoch:
             self._channels.epoch_changed()
+            self._wishes.is_restarting = False
             self._death = None
         self._epoch = epoch
         self._state_file.write(kernel_id=self._start.kernel_id, epoch=epoch, state="running")
@@ -263,7 +264,8 @@ class Bridge:
         epoch = content.get("epoch")
         is_current = self._epoch is None or epoch is None or epoch >= self._epoch
         if msg_type == "kernel_state" and is_current:
-            if content.get("execution_state") == "restarting":
+            # To JupyterLab this status means a crash, so it is only for the restarts of others.
+            if content.get("execution_state") == "restarting" and not self._wishes.is_restarting:
                 self._channels.publish(self._composer.status("restarting"))
             if isinstance(epoch, int):
                 self._change_epoch(epoch)

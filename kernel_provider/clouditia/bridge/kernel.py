@@ -267,9 +267,13 @@ class KernelChannels:
             msg_id = str(parent.get("msg_id", ""))
             if msg_id and msg_id == self._probe_id:
                 return
+            state = str(decode_json(message.content).get("execution_state", ""))
             if parent.get("msg_type") == "execute_request":
-                state = str(decode_json(message.content).get("execution_state", ""))
                 self._busy.status(state, msg_id, message.parent_header)
+            elif state == "idle" and self._busy:
+                self.publish(message, msg_type)
+                # On control or a subshell: the front end would show the busy kernel as idle.
+                message = self._composer.status("busy", parent=self._busy.latest)
         self.publish(message, msg_type)
 
     def _reply_to(self, route: Route, message: Message) -> None:

@@ -64,7 +64,8 @@ class WaitNotice:
 
     def end(self) -> None:
         """What was waited for is there."""
-        text = f"{self._gateway} is there after {self._loop.time() - self._since:.0f} s."
+        word = "back" if self._why == AWAY else "there"
+        text = f"{self._gateway} is {word} after {self._loop.time() - self._since:.0f} s."
         if self._is_told["stderr"]:
             tell(text)
         if self._is_told["cell"]:

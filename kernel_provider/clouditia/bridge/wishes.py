@@ -37,6 +37,8 @@ class FrontEndWishes:
     ) -> None:
         self._loop = loop
         self._finish = finish
+        #: The front end has asked for a restart, and so needs no news of it.
+        self.is_restarting = False
         self._shutdown: Request | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._channels: KernelChannels
@@ -47,7 +49,8 @@ class FrontEndWishes:
 
     def shutdown_requested(self, request: Request) -> None:
         """This ``shutdown_request`` is about to be forwarded."""
-        if not decode_json(request.message.content).get("restart"):
+        self.is_restarting = bool(decode_json(request.message.content).get("restart"))
+        if not self.is_restarting:
             self._shutdown = request
             self._later(_SHUTDOWN_REPLY_S, self._shutdown_unanswered)
 

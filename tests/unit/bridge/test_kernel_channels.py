@@ -291,3 +291,15 @@ def test_a_wish_for_a_replay_is_not_the_kernels_business(world: World) -> None:
     world.ask("clouditia_replay_request", channel="control")
     assert len(world.replays) == 1
     assert world.remote == []
+
+
+def test_an_answer_on_control_does_not_make_a_busy_kernel_look_idle(world: World) -> None:
+    cell, question = world.ask("execute_request"), world.ask("debug_request", channel="control")
+    world.answer("iopub", "status", cell, {"execution_state": "busy"})
+    world.local.clear()
+    world.answer("iopub", "status", question, {"execution_state": "idle"})
+    assert world.kinds() == [("iopub", "idle"), ("iopub", "busy")]
+    assert world.local[1][2].parent_header == cell.header
+    world.answer("iopub", "status", cell, {"execution_state": "idle"})
+    world.answer("iopub", "status", question, {"execution_state": "idle"})
+    assert world.kinds()[2:] == [("iopub", "idle"), ("iopub", "idle")]

@@ -93,7 +93,7 @@ def test_a_waiting_cell_is_told_once_and_when_it_is_over(
     assert capsys.readouterr().err == ""
     clock.pass_time(31)
     notice.end()
-    assert person.read[1:] == ["gateway 'lab' is there after 60 s."]
+    assert person.read[1:] == ["gateway 'lab' is back after 60 s."]
     assert "30 s so far" in capsys.readouterr().err
 
 
