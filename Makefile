@@ -64,8 +64,9 @@ format: $(VENV)/.stamp-dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/.stamp-dev ## write docs/cli.md from the commands, check every link in every page
+docs: $(VENV)/.stamp-dev ## write docs/cli.md and the table of front ends, check every link in every page
 	$(BIN)/python tools/cli_reference.py
+	$(BIN)/python tools/front_end_table.py
 	$(BIN)/python tools/check_links.py
 
 bench: $(VENV)/.stamp-dev ## the benchmarks and their gates; build/bench.json
