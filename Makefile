@@ -105,12 +105,15 @@ else
 endif
 	@touch $@
 
-$(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-torch
+# The files of the JupyterLab extension are copied into the environment when it is installed.
+LABEXTENSION := labextension/clouditia_lab/labextension/stamp.json
+
+$(VENV)/.stamp-demo: pyproject.toml $(LABEXTENSION) $(VENV)/.stamp-torch
 	@echo "Installing Clouditia and what the example needs (about 105 MB)."
 	@$(PIP) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.stamp-dev: pyproject.toml $(VENV)/.stamp-torch
+$(VENV)/.stamp-dev: pyproject.toml $(LABEXTENSION) $(VENV)/.stamp-torch
 	@echo "Installing Clouditia and what the tests and checks need (about 240 MB)."
 	@$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.stamp-demo $@

@@ -101,7 +101,7 @@ class Chronicle:
         """
         known = self._journal.index.known(msg_id)
         if known is None:
-            raise SessionError(f"this kernel was never asked {msg_id[:80]!r}")
+            raise SessionError("this kernel was never asked for it; the one that ran it is gone")
         return {
             "first": known.first_seq,
             "last": known.last_seq,

@@ -105,6 +105,7 @@ class KernelChannels:
         self._busy = BusyRequests()
         self._has_spoken = False
         self._probe_id: str | None = None
+        self._unanswered: list[Request] = []
         self._replayed: dict[str, int | None] = {}
         self._replays = 0
 
@@ -195,6 +196,8 @@ class KernelChannels:
 
     def _answer_info(self, request: Request) -> bool:
         if self._info.content is None or (self.is_online and not self._busy):
+            if self._busy:  # the answer to the probe will do
+                self._unanswered.append(request)
             return False
         self.reply(request, self._info.content)
         if self._busy:  # the idle of this answer must not look like the kernel's
@@ -215,7 +218,9 @@ class KernelChannels:
         """Take message ``seq`` of the link; a malformed one is dropped with a log line."""
         try:
             message = decode_v1(frame)
-            if not self._replayed or not self._comes_by_replay(message, seq):
+            if self._replayed and self._comes_by_replay(message, seq):
+                self._note_busy(message)
+            else:
                 self.take_from_kernel(message)
         except RemoteProtocolError as exc:
             log.warning("dropped a message of the link: %s", exc.message)
@@ -246,6 +251,11 @@ class KernelChannels:
         msg_type = decode_json(message.header).get("msg_type")
         if msg_type == "kernel_info_reply" and not self._info.learn(message):
             return  # clients fail on an info without versions; the exit of the bridge says more
+        if msg_type == "kernel_info_reply":
+            for request in self._unanswered:
+                if self._requests.find(request.msg_id):
+                    self._answer_info(request)
+            self._unanswered.clear()
         if route is None:
             return
         self._reply_to(route, message)
@@ -275,6 +285,13 @@ class KernelChannels:
                 # On control or a subshell: the front end would show the busy kernel as idle.
                 message = self._composer.status("busy", parent=self._busy.latest)
         self.publish(message, msg_type)
+
+    def _note_busy(self, message: Message) -> None:
+        """A status that the front end gets by a replay: what the kernel does, it does now."""
+        parent = decode_json(message.parent_header)
+        state = decode_json(message.content).get("execution_state")
+        if message.channel == IOPUB and state and parent.get("msg_type") == "execute_request":
+            self._busy.status(str(state), str(parent.get("msg_id", "")), message.parent_header)
 
     def _reply_to(self, route: Route, message: Message) -> None:
         self._send_local(route.channel, self._signer.encode(message, route.identities))

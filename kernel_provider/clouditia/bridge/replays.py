@@ -94,10 +94,14 @@ class Replays:
         remote = self._remote()
         if remote is None or not remote.can_replay:
             self._refuse(request, "this server does not keep what a kernel has said")
-        elif self._channels.is_replayed(msg_id):
-            self._answer(request, {"found": True})
         else:
+            self._stop(msg_id)  # another page: it needs them from the first on
             self._asked[self._send_command("find", msg_id=msg_id)] = request
+
+    def _stop(self, msg_id: str) -> None:
+        for batch in (self._next, *self._batches):
+            if batch.wanted.pop(msg_id, None) and not batch.wanted and batch.connection:
+                batch.connection.say_goodbye()
 
     def answered(self, content: dict[str, Any]) -> bool:
         """A command came back; False if it was none of ours."""
@@ -130,12 +134,17 @@ class Replays:
         self._channels.reply(request, {"status": "ok", **content})
 
     def _refuse(self, request: Request, reason: str) -> None:
+        msg_id = str(decode_json(request.message.content).get("msg_id", ""))
+        if self._channels.is_replayed(msg_id):
+            self._channels.end_replay(msg_id, 0)
         self._answer(request, {"found": False, "reason": reason})
 
     # --- one batch ------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         batch, self._next = self._next, _Batch()
+        if not batch.wanted:  # all of it is wanted anew
+            return
         task = asyncio.get_running_loop().create_task(self._run(batch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
