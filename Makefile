@@ -114,6 +114,6 @@ $(VENV)/.stamp-demo: pyproject.toml $(LABEXTENSION) $(VENV)/.stamp-torch
 	@touch $@
 
 $(VENV)/.stamp-dev: pyproject.toml $(LABEXTENSION) $(VENV)/.stamp-torch
-	@echo "Installing Clouditia and what the tests and checks need (about 240 MB)."
+	@echo "Installing Clouditia and what the tests and checks need (about 400 MB)."
 	@$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.stamp-demo $@
