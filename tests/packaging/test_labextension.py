@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +23,10 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-@pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+@pytest.fixture
+def names(wheel: zipfile.ZipFile) -> list[str]:
     """Of the files in the wheel."""
-    directory = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    (path,) = directory.glob("*.whl")
-    with zipfile.ZipFile(path) as archive:
-        yield archive.namelist()
+    return wheel.namelist()
 
 
 def test_the_built_files_are_those_of_the_sources() -> None:

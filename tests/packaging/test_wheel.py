@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import email
 import importlib
-import subprocess
-import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
-
-import pytest
 
 from clouditia.kernelspecs import LOGOS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"clouditia", "clouditia_gateway", "clouditia_magics", "clouditia_lab"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    directory = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    (path,) = directory.glob("*.whl")
-    assert path.name == f"clouditia-{PROJECT['version']}-py3-none-any.whl"
-    with zipfile.ZipFile(path) as archive:
-        yield archive
 
 
 def info_file(wheel: zipfile.ZipFile, name: str) -> str:

@@ -13,7 +13,7 @@ from clouditia.bridge.composing import Composer
 from clouditia.bridge.kernel import KernelChannels
 from clouditia.bridge.notices import AWAY, STARTING, WaitNotice, tell
 from clouditia.bridge.policy import Ending, Fate, Occasion, describe_death, fate_of_kernel
-from clouditia.bridge.remote_side import MAX_LOCAL_PENDING_BYTES, make_remote_side
+from clouditia.bridge.remote_side import make_remote_side
 from clouditia.bridge.replays import Replays
 from clouditia.bridge.signals import on_signals
 from clouditia.bridge.sockets import LocalSockets
@@ -106,7 +106,7 @@ class Bridge:
             self._channels,
             send_command=self._send_command,
             remote=lambda: self._link,
-            is_congested=lambda: self._sockets.pending_bytes > MAX_LOCAL_PENDING_BYTES,
+            is_congested=lambda: self._sockets.is_congested,
         )
         self._wait = WaitNotice(self._loop, f"gateway {target.name!r}", self._channels.tell_waiting)
         self._link: RemoteSide | None = None

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import uuid
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from clouditia.bridge.remote_side import MAX_LOCAL_PENDING_BYTES
-from clouditia.protocol.handshake import START_UNFINISHED, SUBPROTOCOL, Hello
+from clouditia.bridge.link_access import LinkAccess
+from clouditia.protocol.handshake import START_UNFINISHED, Hello
 from clouditia.protocol.link import Delivered, GapSeen, Link, Online, PeerAcked, Role
 from clouditia.protocol.outbox import Outbox
 from clouditia.transport.link_connection import LinkConnection
-from clouditia.transport.tls import policy_for
-from clouditia.transport.websocket import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +22,7 @@ if TYPE_CHECKING:
     from clouditia.settings import Target
     from clouditia.transport.link_runner import FrameTransport
 
-__all__ = ["LinkSide", "channels_url"]
-
-
-def channels_url(target: Target, kernel_id: str) -> str:
-    """The websocket of a kernel."""
-    return f"{target.url}/api/kernels/{quote(kernel_id, safe='')}/channels"
+__all__ = ["LinkSide"]
 
 
 class LinkSide:
@@ -46,12 +38,10 @@ class LinkSide:
     def __init__(
         self, target: Target, channels: KernelChannels, sockets: LocalSockets, outbox: Outbox
     ) -> None:
-        self._target = target
         self._channels = channels
         self._sockets = sockets
         self._outbox = outbox
-        self._headers = target.authorization()
-        self._tls = policy_for(target.url, ca_file=target.ca_file, pin=target.pin)
+        self._access = LinkAccess(target)
         self._connection: LinkConnection | None = None
         self._kernel_id = ""
         self._unacknowledged: int | None = None
@@ -110,12 +100,7 @@ class LinkSide:
         return LinkConnection(self._open, link, outbox, on_event=on_event)
 
     async def _open(self) -> FrameTransport:
-        return await connect(
-            channels_url(self._target, self._kernel_id),
-            headers=self._headers,
-            subprotocols=[SUBPROTOCOL],
-            ssl=None if self._tls is None else self._tls.context,
-        )
+        return await self._access.open(self._kernel_id)
 
     def send(self, parts: list[bytes | bytearray | memoryview]) -> None:
         """Queue a message for the kernel, with or without a connection.
@@ -140,7 +125,7 @@ class LinkSide:
         seq = self._unacknowledged
         if seq is None or self._connection is None:
             return
-        if self._sockets.pending_bytes <= MAX_LOCAL_PENDING_BYTES:
+        if not self._sockets.is_congested:
             self._unacknowledged = None
             self._connection.handled(seq)
 
@@ -161,7 +146,7 @@ class LinkSide:
             self._on_welcome(event.welcome)
 
     def _handled(self, seq: int) -> None:
-        if self._sockets.pending_bytes > MAX_LOCAL_PENDING_BYTES:
+        if self._sockets.is_congested:
             self._unacknowledged = seq
         elif self._connection is not None:
             self._unacknowledged = None

@@ -7,7 +7,6 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
-from clouditia.bridge.remote_side import MAX_LOCAL_PENDING_BYTES
 from clouditia.bridge.stock_access import StockAccess
 from clouditia.errors import ClouditiaError, KernelNotFound, PackageTooLarge
 from clouditia.protocol.handshake import Welcome
@@ -160,7 +159,7 @@ class PlainSide:
     def drained(self) -> None:
         """The front end took what was waiting."""
         if self._connection is not None:
-            self._connection.hold(hold=self._sockets.pending_bytes > MAX_LOCAL_PENDING_BYTES)
+            self._connection.hold(hold=self._sockets.is_congested)
 
     # --- the connection -------------------------------------------------------------------------
 
@@ -179,23 +178,23 @@ class PlainSide:
     def _receive(self, message: Message) -> None:
         self._kernel.receive(message)
         self._act()
-        if self._connection is not None and self._is_behind():
+        if self._connection is not None and self._sockets.is_congested:
             self._connection.hold(hold=True)
-
-    def _is_behind(self) -> bool:
-        return self._sockets.pending_bytes > MAX_LOCAL_PENDING_BYTES
 
     def _next_message(self) -> Message | None:
         while not self._to_send and self._kernel.accepts and len(self._outbox):
-            seq = self._outbox.first_seq
-            parts = self._outbox.read(seq)
-            self._outbox.release(seq)
-            if isinstance(parts, list):  # nothing is ever omitted before it was released
-                self._kernel.submit(message_of_v1_parts(parts))
+            self._submit_next()
             self._act(is_sending=True)
         if not self._outbox.is_full:
             self._sockets.hold_requests(hold=False)
         return self._to_send.popleft() if self._to_send else None
+
+    def _submit_next(self) -> None:
+        seq = self._outbox.first_seq
+        parts = self._outbox.read(seq)
+        self._outbox.release(seq)
+        if isinstance(parts, list):  # nothing is ever omitted before it was released
+            self._kernel.submit(message_of_v1_parts(parts))
 
     def _wake(self) -> None:
         if self._connection is not None:
@@ -266,9 +265,6 @@ class PlainSide:
     def _kernel_is_gone(self) -> None:
         """Answer what was asked, and what still waits to be sent, then let the bridge end."""
         while len(self._outbox):
-            parts = self._outbox.read(self._outbox.first_seq)
-            self._outbox.release(self._outbox.first_seq)
-            if isinstance(parts, list):
-                self._kernel.submit(message_of_v1_parts(parts))
+            self._submit_next()
         self._kernel.gone(f"{self._target.name!r} has it no longer")
         self._act()

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
     from clouditia.settings import Target
     from clouditia.transport.link_connection import LinkConnection
 
-__all__ = ["MAX_LOCAL_PENDING_BYTES", "Connection", "RemoteSide", "make_remote_side"]
-
-#: With more than this waiting for the front end, messages are no longer acknowledged, so that the
-#: far side keeps the rest.
-MAX_LOCAL_PENDING_BYTES = 64 * 1024 * 1024
+__all__ = ["Connection", "RemoteSide", "make_remote_side"]
 
 
 class Connection(Protocol):

@@ -21,6 +21,9 @@ __all__ = ["LocalSockets"]
 #: A front end that restarts a kernel reuses its ports while the old process is still leaving.
 _BIND_ATTEMPTS = 30
 _BIND_PAUSE_S = 0.1
+#: With more than this waiting for the front end, messages are no longer acknowledged, so that the
+#: far side keeps the rest.
+_MAX_PENDING_BYTES = 64 * 1024 * 1024
 _REQUEST_CHANNELS = (SHELL, CONTROL, STDIN)
 
 
@@ -55,6 +58,11 @@ class LocalSockets:
     def pending_bytes(self) -> int:
         """Bytes that the front ends have not taken yet."""
         return sum(endpoint.pending_bytes for endpoint in self._endpoints.values())
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the front ends have too much to take already for more to be acknowledged."""
+        return self.pending_bytes > _MAX_PENDING_BYTES
 
     async def bind(self) -> None:
         """Bind all five and begin to serve.

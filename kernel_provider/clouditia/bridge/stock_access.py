@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from clouditia.bridge.in_thread import in_thread
-from clouditia.bridge.link_side import channels_url
+from clouditia.bridge.link_access import channels_url
 from clouditia.transport.stock_socket import StockSocket, open_stock_socket
 from clouditia.transport.tls import policy_for
 

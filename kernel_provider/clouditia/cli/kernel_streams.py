@@ -7,21 +7,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from clouditia.bridge.composing import Composer
-from clouditia.bridge.link_side import channels_url
+from clouditia.bridge.link_access import LinkAccess
 from clouditia.bridge.stock_access import StockAccess
 from clouditia.errors import ClouditiaError
-from clouditia.protocol.handshake import START_UNFINISHED, SUBPROTOCOL, Hello
+from clouditia.protocol.handshake import START_UNFINISHED, Hello
 from clouditia.protocol.link import Delivered, Event, GapSeen, Link, Online, Outbox, Role
 from clouditia.protocol.messages import Message, decode_v1
 from clouditia.protocol.stock_kernel import Deliver, StockKernel
 from clouditia.rest import GatewayClient
 from clouditia.settings import Target
 from clouditia.transport.link_connection import LinkConnection
-from clouditia.transport.link_runner import FrameTransport
 from clouditia.transport.stock_connection import StockConnection
 from clouditia.transport.stock_socket import StockSocket
-from clouditia.transport.tls import policy_for
-from clouditia.transport.websocket import connect
 
 __all__ = ["KernelStream", "Listener", "open_stream"]
 
@@ -69,26 +66,16 @@ class _LinkStream:
     """Over a link of one's own."""
 
     def __init__(self, target: Target, kernel_id: str, listener: Listener) -> None:
-        self._url = channels_url(target, kernel_id)
-        self._headers = target.authorization()
-        self._tls = policy_for(target.url, ca_file=target.ca_file, pin=target.pin)
+        access = LinkAccess(target)
         self._listener = listener
         outbox = Outbox()
         hello = Hello(f"watch-{uuid.uuid4()}", kernel_id, start=START_UNFINISHED, name="attach")
         self.connection = LinkConnection(
-            self._open,
+            lambda: access.open(kernel_id),
             Link(Role.CLIENT, outbox, hello=hello),
             outbox,
             on_event=self._hear,
             on_offline=_lost(listener),
-        )
-
-    async def _open(self) -> FrameTransport:
-        return await connect(
-            self._url,
-            headers=self._headers,
-            subprotocols=[SUBPROTOCOL],
-            ssl=None if self._tls is None else self._tls.context,
         )
 
     def _hear(self, event: Event) -> None:
