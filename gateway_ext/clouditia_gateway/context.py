@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clouditia_gateway.auth import Authenticator
+    from clouditia_gateway.channels.handed_over import HandedOver
     from clouditia_gateway.channels.hub import HostHub
     from clouditia_gateway.config import GatewayConfig
     from clouditia_gateway.kernelspecs import KernelSpecs
@@ -39,5 +40,6 @@ class GatewayContext:
     live_connections: LiveConnections
     specs: KernelSpecs
     hub: HostHub
+    handed_over: HandedOver
     registry: KernelRegistry
     sessions: SessionRegistry

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from clouditia import __version__
 from clouditia.errors import ConfigError
 from clouditia_gateway.auth import Authenticator
+from clouditia_gateway.channels.handed_over import HandedOver
 from clouditia_gateway.channels.hub import HostHub
 from clouditia_gateway.config import EMBEDDED_IDLE_S, certificate_pin, server_tls
 from clouditia_gateway.context import GatewayContext
@@ -105,14 +106,16 @@ class Gateway:
             undertaker=Undertaker(self._store, hub, self._engine),
             kernels_per_user=self.config.kernels_per_user,
         )
+        live_connections = LiveConnections()
         return GatewayContext(
             config=self.config,
             store=self._store,
             keys=keys,
             authenticator=Authenticator(keys, self.cookie_secret),
-            live_connections=LiveConnections(),
+            live_connections=live_connections,
             specs=specs,
             hub=hub,
+            handed_over=HandedOver(live_connections, hub.tell),
             registry=registry,
             sessions=SessionRegistry(self._store, registry),
         )

@@ -85,3 +85,16 @@ def print_under_blows(
         if each.parent == msg_id:
             oracle.feed(each.message)
     return oracle
+
+
+def test_output_goes_on_while_the_gateway_is_gone(gateway: GatewayProcess) -> None:
+    log_in(gateway)
+    with started("clouditia-lab-python3") as manager, connected(manager) as front_end:
+        msg_id = front_end.execute(LineOracle.code(100, every_s=EVERY_S))
+        front_end.printed(msg_id, "#10")
+        gateway.kill()
+        front_end.printed(msg_id, "#99")
+        front_end.result(msg_id)
+        assert not gateway.is_running
+        gateway.start()
+        assert front_end.run("print('back')").text() == "back\n"

@@ -158,9 +158,10 @@ def test_a_killed_gateway_finds_its_kernels_again(
     assert not is_gone(host["kernel_pid"])
     gateway.start()
     assert front_end.run("print(kept)").text() == "42\n"
+    # The cell's link may not have needed the gateway at all; its host dials in by itself.
+    wait_until(lambda: only_kernel(rest)["clouditia"]["reachable"], WAIT_S, what="host back")
     found = only_kernel(rest)
     assert found["id"] == kernel["id"]
-    assert found["clouditia"]["reachable"] is True
     assert found["clouditia"]["epoch"] == 1
     assert host_file(gateway) == host
     gateway.close()

@@ -38,6 +38,7 @@ from clouditia.protocol.outbox import Outbox
 from clouditia.testing.waiting import wait_until_async
 from clouditia.transport.link_runner import LinkRunner, TransportClosed
 from clouditia_gateway.auth import Authentication
+from clouditia_gateway.channels.handed_over import HandedOver
 from clouditia_gateway.channels.handlers import websocket_handlers
 from clouditia_gateway.channels.hub import HostHub
 from clouditia_gateway.context import SETTING
@@ -125,6 +126,7 @@ class BareGateway:
             registry=self.registry,
             authenticator=FakeAuthenticator(),
             live_connections=self.live,
+            handed_over=HandedOver(self.live, self.hub.tell),
         )
         routes = websocket_handlers(context)
         self.stock_sessions = routes[-1][2]["stock_sessions"]

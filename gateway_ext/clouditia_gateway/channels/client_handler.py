@@ -6,6 +6,7 @@ Who may is decided before the upgrade; what is spoken, by the subprotocols that 
 from __future__ import annotations
 
 import logging
+import socket
 from typing import TYPE_CHECKING, Protocol
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -55,6 +56,7 @@ class ClientChannelsHandler(ChannelSocket):
         self._stock_sessions = stock_sessions
         self._speaker: _Speaker | None = None
         self._unregister: Callable[[], None] | None = None
+        self._line: socket.socket | None = None
 
     @property
     def context(self) -> GatewayContext:
@@ -89,7 +91,13 @@ class ClientChannelsHandler(ChannelSocket):
     @allow_unauthenticated  # for jupyter_server's check at start; `prepare` has authenticated
     async def get(self, kernel_id: str) -> None:
         """Upgrade."""
-        await super().get(kernel_id=kernel_id)
+        if self._offers_resume and "Origin" not in self.request.headers:
+            access = HostAccess(self.context, kernel_id, self.principal, SUBPROTOCOL)
+            self._line = await access.line()
+        try:
+            await super().get(kernel_id=kernel_id)
+        finally:
+            self._end_line()
 
     @property
     def _offers_resume(self) -> bool:
@@ -112,6 +120,8 @@ class ClientChannelsHandler(ChannelSocket):
 
     def open(self, kernel_id: str) -> None:  # type: ignore[override]
         """Serve the client in the form that was agreed."""
+        if self._was_handed_over(kernel_id):
+            return
         super().open()
         self._unregister = self.context.live_connections.register(self.principal, self.shut)
         protocol = self.selected_subprotocol
@@ -124,6 +134,24 @@ class ClientChannelsHandler(ChannelSocket):
         session = self._stock_sessions.find_or_create(access, session_id)
         self._speaker = session
         session.attach(self, V1Form() if protocol else LegacyForm())
+
+    def _was_handed_over(self, kernel_id: str) -> bool:
+        """Let the kernel's host have the socket, before anything was read from it."""
+        if self._line is None or self.ws_connection is None or self.ws_connection.stream is None:
+            return False
+        self.set_nodelay(True)
+        stream = self.ws_connection.stream
+        with self._line as line:
+            handed = self.context.handed_over.hand_over(kernel_id, self.principal, stream, line)
+        if handed:
+            log.info("client of kernel %s connected, handed over to its host", kernel_id)
+            stream.close()
+        return handed
+
+    def _end_line(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def message_received(self, message: str | bytes) -> Awaitable[None] | None:
         """One message of the client."""

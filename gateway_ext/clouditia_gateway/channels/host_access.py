@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clouditia.errors import LaunchTimeout
+from clouditia.errors import ClouditiaError, LaunchTimeout
 
 if TYPE_CHECKING:
     from clouditia_gateway.channels.host_handlers import HostDataHandler
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: How long a client waits for a host that is away.
 HOST_WAIT_S = 30.0
+#: How long an upgrade waits for it; clients give an upgrade 10 s.
+_LINE_WAIT_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,26 @@ class HostAccess:
                 retryable=True,
             ) from exc
 
+    async def line(self) -> socket.socket | None:
+        """A line to hand the client's socket over by; None where its link must be relayed.
+
+        A host that is just starting or dialling in is waited for; one that is away for longer is
+        left to the relay, which keeps the client company.
+        """
+        try:
+            async with asyncio.timeout(_LINE_WAIT_S):
+                await self._host_connected()
+        except (ClouditiaError, TimeoutError):
+            return None
+        return self.context.handed_over.line_to(self.kernel_id)
+
     async def _open_data(self) -> HostDataHandler:
-        hub = self.context.hub
-        record = self.context.registry.get_kernel(self.kernel_id, self.principal)
-        if not hub.is_connected(self.kernel_id):
-            await self.context.registry.ensure_host(record)
-            await hub.wait_connected(self.kernel_id, HOST_WAIT_S)
+        await self._host_connected()
         client = {"user": self.principal.user, "name": self.name}
-        return await hub.open_data(self.kernel_id, client, HOST_WAIT_S)
+        return await self.context.hub.open_data(self.kernel_id, client, HOST_WAIT_S)
+
+    async def _host_connected(self) -> None:
+        record = self.context.registry.get_kernel(self.kernel_id, self.principal)
+        if not self.context.hub.is_connected(self.kernel_id):
+            await self.context.registry.ensure_host(record)
+            await self.context.hub.wait_connected(self.kernel_id, HOST_WAIT_S)

@@ -12,6 +12,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -22,6 +23,7 @@ from clouditia.protocol.frames import MAX_FRAME_BYTES
 from clouditia.protocol.handshake import choose_protocol
 from clouditia.protocol.messages import encode_json
 from clouditia_gateway.channels import close_codes
+from clouditia_gateway.channels.handed_over import path_offered
 from clouditia_gateway.channels.socket import ChannelSocket
 from clouditia_gateway.context import SETTING
 from clouditia_gateway.errors import StaleHostError
@@ -88,11 +90,14 @@ class HostControlHandler(HostSocket):
         super().initialize()
         self._has_said_hello = False
         self._hello_timer: asyncio.TimerHandle | None = None
+        self._directory = Path()
 
     def open(self, kernel_id: str) -> None:  # type: ignore[override]
         """Check the token, then wait for the hello."""
         super().open()
-        if self.authenticate(kernel_id) is not None:
+        record = self.authenticate(kernel_id)
+        if record is not None:
+            self._directory = Path(record.directory)
             self._hello_timer = asyncio.get_running_loop().call_later(
                 _HELLO_TIMEOUT_S, self.shut, close_codes.POLICY_VIOLATION, "no hello within 10 s"
             )
@@ -115,6 +120,8 @@ class HostControlHandler(HostSocket):
             self.context.hub.state_received(self.kernel_id, self, _state_of(fields))
         elif fields.get("type") == "reply":
             self.context.hub.reply_received(self.kernel_id, fields)
+        elif fields.get("type") == "left":
+            self.context.handed_over.link_left(self.kernel_id, str(fields.get("connection_id")))
         # Other types belong to newer hosts: what we do not know we do not need.
 
     def _receive_hello(self, fields: Mapping[str, Any]) -> None:
@@ -127,6 +134,8 @@ class HostControlHandler(HostSocket):
         self._has_said_hello = True
         log.info("host of kernel %s connected, fence %d", self.kernel_id, self.fence)
         self.send_json({"type": "welcome"})
+        path = path_offered(fields, self._directory)
+        self.context.handed_over.host_arrived(self.kernel_id, path, fields.get("links"))
         self.context.hub.host_arrived(self.kernel_id, self, _state_of(fields))
 
     def _refusal(self, fields: Mapping[str, Any]) -> tuple[int, str] | None:
@@ -156,7 +165,8 @@ class HostControlHandler(HostSocket):
         self._cancel_hello_timer()
         if self._has_said_hello:
             log.info("host of kernel %s disconnected, fence %d", self.kernel_id, self.fence)
-            self.context.hub.host_left(self.kernel_id, self)
+            if self.context.hub.host_left(self.kernel_id, self):
+                self.context.handed_over.host_left(self.kernel_id)
 
 
 class HostDataHandler(HostSocket):

@@ -87,6 +87,12 @@ class HostHub:
         self._data: dict[str, set[HostDataHandler]] = {}
         self._arrivals: dict[str, set[asyncio.Future[None]]] = {}
 
+    def tell(self, kernel_id: str, message: Mapping[str, Any]) -> None:
+        """Send the kernel's host a message that has no answer; one that is away misses it."""
+        host = self._hosts.get(kernel_id)
+        if host is not None:
+            host.connection.send_json(message)
+
     # --- for the gateway -------------------------------------------------------------------------
 
     def is_connected(self, kernel_id: str) -> bool:
@@ -228,15 +234,16 @@ class HostHub:
             if not arrival.done():
                 arrival.set_result(None)
 
-    def host_left(self, kernel_id: str, connection: ControlConnection) -> None:
-        """A control connection ended."""
+    def host_left(self, kernel_id: str, connection: ControlConnection) -> bool:
+        """A control connection ended; returns whether it was the one that counted."""
         host = self._hosts.get(kernel_id)
         if host is None or host.connection is not connection:
-            return
+            return False
         del self._hosts[kernel_id]
         self._fail_waiting(kernel_id, host)
         if self.listener is not None:
             self.listener.host_lost(kernel_id)
+        return True
 
     def state_received(
         self, kernel_id: str, connection: ControlConnection, state: HostState

@@ -23,6 +23,7 @@ from clouditia.transport.link_runner import FrameTransport, TransportClosed
 from clouditia.transport.tls import client_context
 from clouditia.transport.websocket import WebSocketTransport, connect
 from clouditia_gateway.host.launch import LaunchSpec
+from clouditia_gateway.host.taken_sockets import GOING_AWAY, TakenSockets
 
 log = logging.getLogger("clouditia.host")
 
@@ -69,6 +70,7 @@ class GatewayControl:
         state: STATE of docs/host-protocol.md.
         on_request: Carries out ``interrupt``, ``restart`` or ``shutdown``.
         on_data: Serves one data connection to its end.
+        taken: Clients whose sockets the gateway hands over; None if it cannot reach this machine.
     """
 
     def __init__(
@@ -78,8 +80,11 @@ class GatewayControl:
         state: Callable[[], dict[str, Any]],
         on_request: Callable[[str], Awaitable[None]],
         on_data: Callable[[FrameTransport], Awaitable[None]],
+        taken: TakenSockets | None = None,
     ) -> None:
         self._spec = spec
+        self._taken = taken
+        self._transport: WebSocketTransport | None = None
         self._state = state
         self._on_request, self._on_data = on_request, on_data
         self._headers = {"Authorization": f"Bearer {spec.token}"}
@@ -170,20 +175,33 @@ class GatewayControl:
             kernel_id=self._spec.kernel_id,
             fence=self._spec.fence,
             state=self._state(),
+            **(self._taken.offer if self._taken is not None else {}),
         )
         async with asyncio.timeout(_WELCOME_TIMEOUT_S):
             if (await _receive(transport)).get("type") != "welcome":
                 raise RemoteProtocolError("the gateway's first message was not a welcome")
         self._note("connected")
         reporter = asyncio.create_task(self._report(transport))
+        self._transport = transport
+        if self._taken is not None:
+            self._taken.on_left = self._link_left
+            self._taken.gateway_found()
         try:
             while True:
                 self._handle(transport, address, await _receive(transport))
         except TransportClosed as exc:
             raise _Welcomed(exc.message, close_code=exc.close_code) from exc
         finally:
+            self._transport = None
+            if self._taken is not None:
+                self._taken.gateway_lost()
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
+
+    def _link_left(self, connection_id: str) -> None:
+        """Say that a handed-over link has ended; who is away learns it from the next hello."""
+        if self._transport is not None:
+            self._start(_try_send(self._transport, type="left", connection_id=connection_id))
 
     async def _report(self, transport: WebSocketTransport) -> None:
         while True:
@@ -206,6 +224,13 @@ class GatewayControl:
             self._start(self._open_data(address, str(message.get("connection_id"))))
         elif message.get("type") == "request":
             self._start(self._answer(transport, message))
+        elif message.get("type") == "drop" and self._taken is not None:
+            code = message.get("code")
+            self._taken.drop(
+                str(message.get("connection_id")),
+                code if isinstance(code, int) else GOING_AWAY,
+                str(message.get("reason", "")),
+            )
         # Other types belong to newer gateways: what we do not know was not meant for us.
 
     def _start(self, work: Awaitable[None]) -> None:
@@ -231,8 +256,7 @@ class GatewayControl:
             reply |= {"ok": True, "result": {}}
         except ClouditiaError as exc:
             reply |= {"ok": False, "error": exc.to_wire()}
-        with suppress(TransportClosed):  # the gateway asks again when it is back
-            await _send(transport, **reply)
+        await _try_send(transport, **reply)  # the gateway asks again when it is back
 
 
 class _Welcomed(TransportClosed):
@@ -247,6 +271,11 @@ def _life(state: dict[str, Any]) -> tuple[object, object]:
 
 async def _send(transport: WebSocketTransport, **message: Any) -> None:
     await transport.send_text(json.dumps(message))
+
+
+async def _try_send(transport: WebSocketTransport, **message: Any) -> None:
+    with suppress(TransportClosed):
+        await _send(transport, **message)
 
 
 async def _receive(transport: WebSocketTransport) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from clouditia_gateway.host.journal_files import JournalFiles
 from clouditia_gateway.host.journal_upkeep import JournalUpkeep
 from clouditia_gateway.host.launch import Launched
 from clouditia_gateway.host.supervisor import Supervisor
+from clouditia_gateway.host.taken_sockets import TakenSockets
 
 log = logging.getLogger("clouditia.host")
 
@@ -72,11 +73,13 @@ class KernelHost:
             state=self._state,
             on_change=self._clients_changed,
         )
+        self._taken = TakenSockets(spec.directory, self._clients.serve)
         self._control = GatewayControl(
             spec,
             state=self._state,
             on_request=self._supervisor.desk.run,
             on_data=self._clients.serve,
+            taken=self._taken,
         )
         self._upkeep = JournalUpkeep(
             self._journal, retention, now_ns=self._now_ns, recovered=self._recovered
@@ -98,6 +101,7 @@ class KernelHost:
         else:
             self._supervisor.take_over()
         self._write_host_file()
+        self._taken.listen()
         gc.freeze()  # what was imported stays; the collector need not look at it again
         control = asyncio.create_task(self._control.run())
         tasks = [
@@ -119,6 +123,7 @@ class KernelHost:
 
     async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
         self._control.close()
+        self._taken.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

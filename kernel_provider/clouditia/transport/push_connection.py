@@ -1,4 +1,4 @@
-"""A client websocket that hands over its messages from the loop's read callback.
+"""Websockets that hand over their messages from the loop's read callback.
 
 ``websockets`` offers ``recv()``, which costs a queue, a future and a task switch a message. A
 bridge and a kernel host pass messages through, so they take them where the library takes its
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.connection import Connection
 from websockets.frames import Frame, Opcode
 
 from clouditia.protocol.messages import Buffer
@@ -26,8 +27,11 @@ _READ_BYTES = 64 * 1024
 _JOIN_BYTES = 64 * 1024
 
 
-class PushConnection(ClientConnection):
-    """A :class:`ClientConnection` whose messages go to a callback, or wait in order."""
+class PushConnection(Connection):
+    """A connection whose messages go to a callback, or wait in order; open from the start."""
+
+    #: Whether the opening handshake is done, so that frames are messages.
+    is_upgraded = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,7 +94,7 @@ class PushConnection(ClientConnection):
     def process_event(self, event: Any) -> None:
         """Take one frame (or the response to the upgrade) from the library."""
         is_data = isinstance(event, Frame) and event.opcode <= Opcode.BINARY
-        if not is_data or self.response is None:
+        if not is_data or not self.is_upgraded:
             super().process_event(event)
             return
         if event.opcode is not Opcode.CONT:
@@ -126,6 +130,15 @@ class PushConnection(ClientConnection):
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
+
+
+class PushClientConnection(PushConnection, ClientConnection):
+    """The client's end; the server answers the upgrade first."""
+
+    @property
+    def is_upgraded(self) -> bool:  # type: ignore[override]
+        """Whether the server has answered the upgrade."""
+        return self.response is not None
 
 
 def _nothing() -> None:

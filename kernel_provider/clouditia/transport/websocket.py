@@ -1,14 +1,17 @@
-"""Client websockets as message transports, with errors of our own tree."""
+"""Websockets as message transports, with errors of our own tree."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import ssl as ssl_module
 from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.protocol import Protocol, Side
 from websockets.typing import Subprotocol
 
 from clouditia.errors import (
@@ -23,7 +26,7 @@ from clouditia.errors import (
 from clouditia.protocol.frames import MAX_FRAME_BYTES
 from clouditia.protocol.messages import Buffer
 from clouditia.transport.link_runner import TransportClosed
-from clouditia.transport.push_connection import PushConnection
+from clouditia.transport.push_connection import PushClientConnection, PushConnection
 
 _BY_STATUS: dict[int, type[ClouditiaError]] = {
     401: AuthenticationError,
@@ -45,7 +48,7 @@ class HandshakeRefused(GatewayUnreachable):
 
 
 class WebSocketTransport:
-    """A client websocket; binary messages for links, text for control connections.
+    """A websocket; binary messages for links, text for control connections.
 
     After :meth:`attach`, frames are pushed: no task, queue or future per message. Before, they
     wait for :meth:`receive`, and the peer is held once a few are waiting.
@@ -176,7 +179,7 @@ async def connect(
             max_size=max_message_bytes,
             proxy=None,
             user_agent_header=None,
-            create_connection=PushConnection,
+            create_connection=PushClientConnection,
         )
     except InvalidStatus as exc:
         raise _refused(url, exc) from exc
@@ -191,8 +194,29 @@ async def connect(
         raise GatewayUnreachable(
             f"no websocket to {_origin(url)}: {exc or type(exc).__name__}.", retryable=True
         ) from exc
-    if not isinstance(connection, PushConnection):  # pragma: no cover  (what was asked for)
+    if not isinstance(connection, PushClientConnection):  # pragma: no cover  (what was asked for)
         raise TypeError(type(connection))
+    return WebSocketTransport(connection)
+
+
+async def adopt(connected: socket.socket) -> WebSocketTransport:
+    """The server's end of a websocket whose upgrade somebody else has answered.
+
+    Args:
+        connected: A plain TCP socket on which the client's next bytes are frames. It is owned,
+            and in the end closed, by the transport.
+    """
+    loop = asyncio.get_running_loop()
+    connected.setblocking(False)  # noqa: FBT003  (its only argument)
+    _, connection = await loop.connect_accepted_socket(
+        lambda: PushConnection(
+            Protocol(Side.SERVER, max_size=MAX_FRAME_BYTES),
+            ping_interval=None,
+            ping_timeout=None,
+            close_timeout=_CLOSE_TIMEOUT_S,
+        ),
+        connected,
+    )
     return WebSocketTransport(connection)
 
 

@@ -281,7 +281,7 @@ def test_a_kernel_that_a_client_has_shut_down_ends_without_a_delete(
         tell = site.registry.state_changed if is_told_at_once else site.registry.host_connected
         tell(record.kernel_id, ended)
         assert site.registry.list_kernels(ADA) == []
-        await wait_until_async(lambda: site.store.kernels() == [], 5)
+        await wait_until_async(lambda: site.registry.live_count == 0, 5)
         assert_nothing_left(site)
         assert not Path(record.directory).exists()
 
