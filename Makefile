@@ -11,6 +11,8 @@ VENV ?= .venv
 # Index with CPU builds of torch, for machines whose default index has only the GPU build.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# Tests mostly wait for other processes, so two files at a time suit two cores.
+TEST_WORKERS ?= 2
 BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -39,7 +41,7 @@ demo: $(VENV)/.stamp-demo ## train a small network on a remote kernel of a gatew
 	@$(BIN)/python tools/demo_summary.py build/train_digits.ipynb
 
 test: lint ## all checks, then all tests but the slow ones; build/junit.xml
-	$(BIN)/python -m pytest -m "not slow" --junitxml=build/junit.xml $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_WORKERS) --dist loadfile --junitxml=build/junit.xml $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.stamp-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --junitxml=build/junit-slow.xml $(PYTEST_ARGS)

@@ -148,7 +148,7 @@ class TakenSockets:
     def _close_all(self) -> None:
         self._let_go = None
         if self._transports:
-            log.info("the gateway is away: letting go of %d links", len(self._transports))
+            log.info("the gateway is away, its clients are let go: %d", len(self._transports))
         for connection_id in list(self._transports):
             self.drop(connection_id, GOING_AWAY, "the gateway is away")
 

@@ -52,6 +52,8 @@ def test_a_cell_that_is_run_while_the_gateway_is_away_runs_when_it_is_back(
     with desk.another_gateway("shaky") as target:
         notebook = program.open_new(target.kernel_name())
         target.gateway.kill()
+        (log,) = target.gateway.state_dir.glob("k/*/host.log")
+        wait_until(lambda: "clients are let go: 1" in log.read_text(), WAIT_S, what="no link left")
         cell = notebook.start("print('ran')")
         expect(cell.prompt).to_have_text("[*]:")
         target.gateway.start()
