@@ -31,11 +31,14 @@ __all__ = [
     "kernels_dir",
     "remote_specs_of",
     "remove_specs",
+    "short_title",
     "spec_name",
     "sync_specs",
+    "write_spec",
 ]
 
 PROVISIONER = "clouditia-provisioner"
+ATTACH_PROVISIONER = "clouditia-attach-provisioner"
 #: Front ends show them in launchers and menus; the names are Jupyter's.
 LOGOS = ("logo-svg.svg", "logo-64x64.png", "logo-32x32.png")
 _VALID_NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -51,6 +54,7 @@ class InstalledSpec:
     display_name: str
     path: Path
     argv: tuple[str, ...]
+    kernel_id: str | None = None  # of the running kernel that it joins
 
     @property
     def is_startable(self) -> bool:
@@ -102,11 +106,12 @@ def bridge_program() -> Path:
     )
 
 
-def kernel_argv(target: str, kernel: str) -> list[str]:
-    """The command that serves ``kernel`` of ``target`` on a connection file."""
-    program = str(bridge_program())
+def kernel_argv(target: str, kernel: str, *, kernel_id: str | None = None) -> list[str]:
+    """The command that serves a new ``kernel`` of ``target``, or a running one, to a front end."""
+    joining = ["--attach", kernel_id] if kernel_id else []
     # VS Code fills in {connection_file} only, and only where it stands alone.
-    return [program, "--target", target, "--kernel", kernel, "-f", "{connection_file}"]
+    ending = [*joining, "-f", "{connection_file}"]
+    return [str(bridge_program()), "--target", target, "--kernel", kernel, *ending]
 
 
 def build_spec(
@@ -116,6 +121,7 @@ def build_spec(
     *,
     display_name: str | None = None,
     provisioner: bool = True,
+    kernel_id: str | None = None,
 ) -> dict[str, Any]:
     """The content of ``kernel.json``.
 
@@ -126,6 +132,7 @@ def build_spec(
         display_name: What menus show; default: the gateway's name and the target.
         provisioner: Whether jupyter_client shall use our provisioner; False for folders that a
             Python without Clouditia reads, which would hide the spec.
+        kernel_id: A running kernel of that name, to be joined instead of starting a new one.
     """
     remote_metadata = remote.get("metadata")
     debugger = isinstance(remote_metadata, dict) and bool(remote_metadata.get("debugger"))
@@ -135,11 +142,14 @@ def build_spec(
         "supported_encryption": "curve",
         "clouditia": {"target": target, "kernel": kernel, "managed": True},
     }
+    if kernel_id:
+        metadata["clouditia"]["kernel_id"] = kernel_id
     if provisioner:
-        metadata["kernel_provisioner"] = {"provisioner_name": PROVISIONER}
+        name = ATTACH_PROVISIONER if kernel_id else PROVISIONER
+        metadata["kernel_provisioner"] = {"provisioner_name": name}
     return {
-        "argv": kernel_argv(target, kernel),
-        "display_name": display_name or f"{_short_title(remote, kernel)} · {target}",
+        "argv": kernel_argv(target, kernel, kernel_id=kernel_id),
+        "display_name": display_name or f"{short_title(remote, kernel)} · {target}",
         "language": str(remote.get("language") or "python"),
         "interrupt_mode": "message",
         "metadata": metadata,
@@ -167,8 +177,12 @@ def sync_specs(target: str, model: dict[str, Any], *, provisioner: bool = True) 
         spec = build_spec(
             target, kernel, remote, display_name=titles[kernel], provisioner=provisioner
         )
-        _write_one(name, spec, report)
-    stale = [spec for spec in installed_specs(target) if spec.name not in wanted]
+        write_spec(name, spec, report)
+    stale = [
+        spec
+        for spec in installed_specs(target)
+        if spec.name not in wanted and spec.kernel_id is None
+    ]
     report.removed = remove_specs(stale)
     return report
 
@@ -188,13 +202,14 @@ def remote_specs_of(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _short_title(remote: dict[str, Any], kernel: str) -> str:
+def short_title(remote: dict[str, Any], kernel: str) -> str:
+    """What a kernel is called on its gateway, without what ipykernel adds."""
     return str(remote.get("display_name") or kernel).removesuffix(" (ipykernel)")
 
 
 def _unique_titles(target: str, specs: dict[str, dict[str, Any]]) -> dict[str, str]:
     """VS Code drops specs whose title repeats, so equal ones get the kernel's name."""
-    short = {kernel: _short_title(spec, kernel) for kernel, spec in specs.items()}
+    short = {kernel: short_title(spec, kernel) for kernel, spec in specs.items()}
     times = Counter(short.values())
     return {
         kernel: f"{title} · {target}" if times[title] == 1 else f"{title} · {target} ({kernel})"
@@ -202,7 +217,8 @@ def _unique_titles(target: str, specs: dict[str, dict[str, Any]]) -> dict[str, s
     }
 
 
-def _write_one(name: str, spec: dict[str, Any], report: SyncReport) -> None:
+def write_spec(name: str, spec: dict[str, Any], report: SyncReport) -> None:
+    """Write one kernelspec, and into ``report`` what became of it."""
     if not _VALID_NAME.fullmatch(name):
         report.skipped[name] = "Jupyter allows only letters, digits, '.', '_' and '-' in names"
         return
@@ -254,6 +270,7 @@ def installed_specs(target: str | None = None) -> list[InstalledSpec]:
                 display_name=str(spec.get("display_name")),
                 path=path,
                 argv=tuple(map(str, argv)) if isinstance(argv, list) else (),
+                kernel_id=identity[2],
             )
         )
     return found
@@ -288,10 +305,12 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else {}
 
 
-def _identity(spec: dict[str, Any] | None) -> tuple[str, str] | None:
-    """(target, kernel) of a spec that Clouditia manages."""
+def _identity(spec: dict[str, Any] | None) -> tuple[str, str, str | None] | None:
+    """(target, kernel, id of the running kernel) of a spec that Clouditia manages."""
     metadata = (spec or {}).get("metadata")
     ours = metadata.get("clouditia") if isinstance(metadata, dict) else None
     if not isinstance(ours, dict) or ours.get("managed") is not True:
         return None
-    return str(ours.get("target")), str(ours.get("kernel"))
+    kernel_id = ours.get("kernel_id")
+    named = str(kernel_id) if kernel_id else None
+    return str(ours.get("target")), str(ours.get("kernel")), named

@@ -174,6 +174,26 @@ def test_attaching_while_the_gateway_is_away_waits_for_it(
         wait_until(lambda: bridge.state.get("kernel_id") == "old", 10, what="the kernel is found")
 
 
+def test_the_shutdown_request_of_a_guest_is_answered_and_ends_only_the_bridge(
+    gateway: FakeGateway, tmp_path: Path
+) -> None:
+    kernel = gateway.kernels["old"] = ScriptedKernel("old")
+    with running_bridge(tmp_path, "--attach", "old") as bridge, connected_client(bridge) as client:
+        assert request_shutdown(client)["content"] == {"status": "ok", "restart": False}
+        assert bridge.exit_code() == 0
+        assert bridge.state["state"] == "detached"
+    assert not any(msg_type == "shutdown_request" for msg_type, _ in kernel.requests)
+    assert (kernel.is_ended, gateway.deletes, gateway.posts) == (False, [], [])
+
+
+def test_sigterm_to_a_guest_lets_go_of_the_kernel(gateway: FakeGateway, tmp_path: Path) -> None:
+    kernel = gateway.kernels["old"] = ScriptedKernel("old")
+    with running_bridge(tmp_path, "--attach", "old") as bridge, connected_client(bridge):
+        bridge.process.terminate()
+        assert bridge.exit_code() == 0
+    assert (kernel.is_ended, gateway.deletes) == (False, [])
+
+
 # --- shutdown, restart, interrupt ---------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from clouditia.bridge import stdin_commands as orders
 from clouditia.bridge.composing import Composer
 from clouditia.bridge.kernel import KernelChannels
-from clouditia.bridge.notices import AWAY, STARTING, WaitNotice, tell
+from clouditia.bridge.kernel_end import KernelEnd
+from clouditia.bridge.notices import AWAY, STARTING, OthersNotice, WaitNotice, tell
 from clouditia.bridge.policy import Ending, Fate, Occasion, describe_death, fate_of_kernel
 from clouditia.bridge.remote_side import make_remote_side
 from clouditia.bridge.replays import Replays
 from clouditia.bridge.signals import on_signals
 from clouditia.bridge.sockets import LocalSockets
-from clouditia.bridge.starting import AnnouncedStart, Start, end_kernel
+from clouditia.bridge.starting import AnnouncedStart, Start
 from clouditia.bridge.state_file import StateFile
 from clouditia.bridge.wishes import FrontEndWishes
 from clouditia.errors import ClouditiaError, PackageTooLarge
@@ -76,11 +76,11 @@ class Bridge:
         self._options = options
         self._target = target
         self._connect_rest = connect_rest
+        self._kernel_end = KernelEnd(connect_rest)
         self._start = start
         self._parent = parent
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Ending] = self._loop.create_future()
-        self._kernel_gone = asyncio.Event()
         self._has_subscriber = asyncio.Event()
         self._state_file = StateFile(options.connection_file)
         self._composer = Composer()
@@ -91,7 +91,7 @@ class Bridge:
             on_subscribed=self._subscribed,
             on_drained=self._drained,
         )
-        self._wishes = FrontEndWishes(self._loop, finish=self._finish)
+        self._wishes = FrontEndWishes(self._loop, finish=self._finish, is_guest=options.is_guest)
         self._channels = KernelChannels(
             Signer(info.key, info.signature_scheme),
             self._composer,
@@ -109,6 +109,7 @@ class Bridge:
             is_congested=lambda: self._sockets.is_congested,
         )
         self._wait = WaitNotice(self._loop, f"gateway {target.name!r}", self._channels.tell_waiting)
+        self._others = OthersNotice(self._loop, self._channels)
         self._link: RemoteSide | None = None
         self._link_task: asyncio.Task[None] | None = None
         self._death: Ending | None = None
@@ -214,6 +215,7 @@ class Bridge:
 
     def _take_requests(self, channel: str, messages: list[list[Buffer]]) -> None:
         self._channels.from_front_end(channel, messages)
+        self._others.asked()
 
     def _send_remote(self, parts: list[Buffer]) -> None:
         if self._link is None:
@@ -276,7 +278,7 @@ class Bridge:
             if not content.get("ok") and self._revived_epoch == self._epoch:
                 self._kernel_died({"reason": (content.get("error") or {}).get("message")})
         elif msg_type == "kernel_ended":
-            self._kernel_gone.set()
+            self._kernel_end.is_confirmed.set()
             self._wishes.kernel_ended()
             self._finish(Ending(0, "ended", str(content.get("reason") or "shut down")))
 
@@ -316,7 +318,10 @@ class Bridge:
 
     def _fate_on(self, occasion: Occasion) -> Fate:
         return fate_of_kernel(
-            occasion, on_close=self._target.on_close, is_parent_alive=self._parent.is_alive()
+            occasion,
+            on_close=self._target.on_close,
+            is_parent_alive=self._parent.is_alive(),
+            is_guest=self._options.is_guest,
         )
 
     def _command_from_thread(self, line: str) -> None:
@@ -353,6 +358,7 @@ class Bridge:
 
     async def _leave(self, ending: Ending) -> None:
         self._wait.cancel()
+        self._others.cancel()
         self._wishes.close()
         if ending.exit_code and ending is not self._death:
             tell(ending.reason)
@@ -377,17 +383,7 @@ class Bridge:
         """Tell host and gateway; the bridge waits for an answer only for a moment."""
         if self._link is not None and self._link.is_online:
             self._send_command("shutdown")
-        end_kernel(self._connect_rest, self._start.kernel_id, on_done=self._ended_over_rest)
-        try:
-            await asyncio.wait_for(self._kernel_gone.wait(), patience_s)
-        except TimeoutError:
-            log.info("the end of the kernel was not confirmed within %.2f s", patience_s)
-
-    def _ended_over_rest(self, failure: BaseException | None) -> None:
-        if failure is not None:
-            log.info("DELETE of the kernel failed: %s", getattr(failure, "code", repr(failure)))
-        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
-            self._loop.call_soon_threadsafe(self._kernel_gone.set)
+        await self._kernel_end.over_rest(self._start.kernel_id, patience_s)
 
     async def _close_link(self) -> None:
         if self._link_task is None:

@@ -57,8 +57,8 @@ class Request:
 class ShutdownListener(Protocol):
     """Hears of the requests that concern the bridge's own life."""
 
-    def shutdown_requested(self, request: Request) -> None:
-        """This ``shutdown_request`` is about to be forwarded."""
+    def shutdown_requested(self, request: Request) -> bool:
+        """A front end sent this ``shutdown_request``; returns whether it is for the kernel."""
         ...
 
     def shutdown_replied(self, msg_id: str) -> None:
@@ -140,9 +140,9 @@ class KernelChannels:
         if request.msg_type == REPLAY_REQUEST:
             self._on_replay_request(request)
             return
-        if request.msg_type == "shutdown_request":
-            self._wishes.shutdown_requested(request)
-        self.forward(request)
+        is_shutdown = request.msg_type == "shutdown_request"
+        if not is_shutdown or self._wishes.shutdown_requested(request):
+            self.forward(request)
 
     def forward(self, request: Request) -> None:
         """Send a request to the kernel and remember where its reply belongs."""
@@ -362,6 +362,11 @@ class KernelChannels:
         """Say in the output of the running request that some of it is gone for good."""
         text = f"{count} messages ({size_bytes} bytes) of output are gone: {reason}"
         self._tell(text, self._busy.latest)
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether a cell of this front end waits, and none of its cells runs."""
+        return self._busy.is_with_others
 
     def tell_waiting(self, text: str) -> bool:
         """Write into the output of the cell that waits; False if this front end has none."""

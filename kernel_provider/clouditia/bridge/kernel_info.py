@@ -61,6 +61,12 @@ class BusyRequests:
         """Encoded header of the request of this front end that was asked first."""
         return next(iter(self._asked.values()), None)
 
+    @property
+    def is_with_others(self) -> bool:
+        """Whether requests of this front end wait for those of another."""
+        is_ours = any(msg_id in self._asked for msg_id in self._parents)
+        return bool(self._asked) and bool(self) and not is_ours
+
     def asked(self, msg_id: str, header: Buffer) -> None:
         """This front end wants something run."""
         if len(self._asked) < _MAX_BUSY:

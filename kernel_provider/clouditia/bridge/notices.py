@@ -9,12 +9,16 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-__all__ = ["WaitNotice", "tell"]
+    from clouditia.bridge.kernel import KernelChannels
+
+__all__ = ["OthersNotice", "WaitNotice", "tell"]
 
 #: A cell that waits says so early; stderr, which is often a log, only of what lasts.
 _IN_CELL_AFTER_S = 10.0
 _ON_STDERR_AFTER_S = 30.0
 _LOOK_EVERY_S = 1.0
+#: The cells of others are short in most cases.
+_OTHERS_AFTER_S = 3.0
 
 STARTING = "is still starting the kernel; what was run meanwhile will follow"
 AWAY = (
@@ -90,3 +94,39 @@ class WaitNotice:
             tell(text)
         if not all(self._is_told.values()):
             self._timer = self._loop.call_later(_LOOK_EVERY_S, self._look)
+
+
+class OthersNotice:
+    """Says in a cell that it waits for a cell of another front end, which is not shown here.
+
+    Args:
+        loop: For the timer.
+        channels: Knows who waits for whom.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channels: KernelChannels) -> None:
+        self._loop = loop
+        self._channels = channels
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_told = False
+
+    def asked(self) -> None:
+        """The front end has asked for something."""
+        if not self._channels.waits_for_others:
+            self._is_told = False
+        elif self._timer is None and not self._is_told:
+            self._timer = self._loop.call_later(_OTHERS_AFTER_S, self._look)
+
+    def cancel(self) -> None:
+        """Say nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._channels.waits_for_others:
+            self._is_told = self._channels.tell_waiting(
+                "this cell waits for one that was started elsewhere, or before. "
+                f"To see that one: clouditia attach {self._channels.kernel_id[:8]}"
+            )

@@ -25,6 +25,7 @@ class BridgeOptions:
         is_managed: The provisioner sends commands on stdin.
         is_starting: The provisioner is starting ``kernel_id`` right now, and says on stdin how
             that went.
+        is_guest: The kernel is somebody else's, and is never ended from here.
         connection_file: Where the front end expects its kernel.
         log_level: Log to stderr from this level on; None keeps stderr for what users must know.
     """
@@ -35,6 +36,7 @@ class BridgeOptions:
     is_managed: bool
     connection_file: Path
     is_starting: bool = False
+    is_guest: bool = False
     log_level: str | None = None
 
     @property
@@ -57,6 +59,11 @@ def parse_options(argv: Sequence[str] | None = None) -> BridgeOptions:
     parser.add_argument("--kernel", default="python3", help="kernelspec on the gateway")
     parser.add_argument("--kernel-id", help="attach to this kernel instead of starting one")
     parser.add_argument(
+        "--attach",
+        metavar="KERNEL_ID",
+        help="join this running kernel as a guest: closing and shutting down only let go of it",
+    )
+    parser.add_argument(
         "--managed", action="store_true", help="take commands on stdin: detach, end, interrupt"
     )
     parser.add_argument(
@@ -74,7 +81,8 @@ def parse_options(argv: Sequence[str] | None = None) -> BridgeOptions:
     return BridgeOptions(
         target=known.target,
         kernel=known.kernel,
-        kernel_id=known.kernel_id,
+        kernel_id=known.attach or known.kernel_id,
+        is_guest=known.attach is not None,
         is_managed=known.managed,
         is_starting=known.managed and known.starting,
         connection_file=known.connection_file,

@@ -16,6 +16,7 @@ class Occasion(Enum):
     TOLD_TO_END = "the provisioner said: end"
     TOLD_TO_DETACH = "the provisioner said: detach"
     PARENT_GONE = "the front end's process is gone"
+    GUEST_LEFT = "the front end lets go of a kernel that it only joined"
     KERNEL_DIED = "the kernel died"
 
 
@@ -43,14 +44,20 @@ class Ending(NamedTuple):
 
 
 def fate_of_kernel(
-    occasion: Occasion, *, on_close: Literal["shutdown", "detach"], is_parent_alive: bool
+    occasion: Occasion,
+    *,
+    on_close: Literal["shutdown", "detach"],
+    is_parent_alive: bool,
+    is_guest: bool = False,
 ) -> Fate:
-    """Whether the remote kernel ends with its bridge.
+    """Whether the remote kernel ends with its bridge; never with that of a guest.
 
     An explicit wish decides alone. SIGTERM from a living parent is how VS Code closes a notebook,
     so it follows the target's ``on_close``; a parent that is gone wished for nothing. A kernel that
     died is like a closed one, where the front end will start a new bridge and forget this one.
     """
+    if is_guest:
+        return Fate.KEPT
     if occasion in (Occasion.SHUTDOWN_REQUEST, Occasion.TOLD_TO_END):
         return Fate.ENDED
     if occasion in (Occasion.TERMINATED, Occasion.KERNEL_DIED):

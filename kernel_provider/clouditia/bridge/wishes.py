@@ -30,13 +30,19 @@ class FrontEndWishes:
     Args:
         loop: For timers.
         finish: Ends the bridge.
+        is_guest: The kernel is somebody else's: a shutdown only lets go of it.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, finish: Callable[[Ending], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        finish: Callable[[Ending], None],
+        is_guest: bool = False,
     ) -> None:
         self._loop = loop
         self._finish = finish
+        self._is_guest = is_guest
         #: The front end has asked for a restart, and so needs no news of it.
         self.is_restarting = False
         self._shutdown: Request | None = None
@@ -47,12 +53,19 @@ class FrontEndWishes:
         """Where to answer; once, before the first message."""
         self._channels = channels
 
-    def shutdown_requested(self, request: Request) -> None:
-        """This ``shutdown_request`` is about to be forwarded."""
+    def shutdown_requested(self, request: Request) -> bool:
+        """A front end sent this ``shutdown_request``; returns whether it is for the kernel."""
         self.is_restarting = bool(decode_json(request.message.content).get("restart"))
-        if not self.is_restarting:
-            self._shutdown = request
-            self._later(_SHUTDOWN_REPLY_S, self._shutdown_unanswered)
+        if self.is_restarting:
+            return True
+        if self._is_guest:
+            self._answer(request)
+            ending = Ending(0, "detached", Occasion.GUEST_LEFT.value)
+            self._later(_LAST_MESSAGES_S, lambda: self._finish(ending))
+            return False
+        self._shutdown = request
+        self._later(_SHUTDOWN_REPLY_S, self._shutdown_unanswered)
+        return True
 
     def shutdown_replied(self, msg_id: str) -> None:
         """The kernel's reply to this shutdown request was handed to the front end."""

@@ -36,8 +36,8 @@ class World:
         self.channels.kernel_id = "K"
         self.channels.is_online = True
 
-    def shutdown_requested(self, request: Request) -> None:
-        """Nothing to do."""
+    def shutdown_requested(self, request: Request) -> bool:
+        return True
 
     def shutdown_replied(self, msg_id: str) -> None:
         """Nothing to do."""
@@ -303,3 +303,27 @@ def test_an_answer_on_control_does_not_make_a_busy_kernel_look_idle(world: World
     world.answer("iopub", "status", cell, {"execution_state": "idle"})
     world.answer("iopub", "status", question, {"execution_state": "idle"})
     assert world.kinds()[2:] == [("iopub", "idle"), ("iopub", "idle")]
+
+
+def test_what_the_bridge_says_itself_has_the_session_of_the_kernel(world: World) -> None:
+    """JupyterLab drops what waits of one session when another session speaks."""
+
+    def session_of_next() -> str:
+        world.channels.publish(world.composer.status("busy"))
+        return str(decode_json(world.local[-1][2].header)["session"])
+
+    own = session_of_next()
+    request = world.ask("execute_request")
+    for session, channel, msg_type in [
+        ("first", "iopub", "stream"),
+        ("second", "shell", "execute_reply"),
+        ("third", "iopub", "status"),
+    ]:
+        spoken = Composer()
+        spoken.session = session
+        message = spoken.message(channel, msg_type, {}, parent=request.header)
+        world.channels.from_kernel(b"".join(encode_v1(message)))
+        world.answer(
+            "clouditia", "kernel_state", request
+        )  # a host's notice is not the kernel's word
+        assert session_of_next() == session != own

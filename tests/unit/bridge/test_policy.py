@@ -31,3 +31,12 @@ def test_the_life_cycle_table(
     occasion: Occasion, on_close: Literal["shutdown", "detach"], is_parent_alive: bool, fate: Fate
 ) -> None:
     assert fate_of_kernel(occasion, on_close=on_close, is_parent_alive=is_parent_alive) is fate
+
+
+@pytest.mark.parametrize("occasion", Occasion)
+@pytest.mark.parametrize("is_parent_alive", [True, False])
+def test_a_guest_never_ends_a_kernel(occasion: Occasion, is_parent_alive: bool) -> None:
+    fate = fate_of_kernel(
+        occasion, on_close="shutdown", is_parent_alive=is_parent_alive, is_guest=True
+    )
+    assert fate is Fate.KEPT

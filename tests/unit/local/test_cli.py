@@ -153,6 +153,42 @@ def test_kernelspecs_are_synced_listed_and_removed(
     assert [spec.name for spec in installed_specs()] == ["clouditia-lab-python3"]
 
 
+def test_a_running_kernel_gets_a_kernelspec_that_a_sync_keeps_until_the_kernel_has_ended(
+    lab: FakeGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "clouditia-lab-attach-abcd-1"
+    model = {"id": "abcd-1", "name": "python3", "execution_state": "busy"}
+    lab.answers["GET /api/kernels/abcd-1"] = Answer(200, model)
+    assert main(["kernelspec", "attach", "abcd-1"]) == 0
+    assert f"jupyter console --kernel {name}" in capsys.readouterr().err
+    (spec,) = installed_specs("lab")
+    assert (spec.name, spec.kernel_id) == (name, "abcd-1")
+    assert spec.display_name == "Python 3 · lab · running abcd-1"
+    assert spec.argv[1:] == (
+        *("--target", "lab", "--kernel", "python3", "--attach", "abcd-1"),
+        *("-f", "{connection_file}"),
+    )
+    for answer in (Answer(200, model), Answer(503, {"code": "gateway_unreachable"})):
+        lab.answers["GET /api/kernels/abcd-1"] = answer
+        assert main(["kernelspec", "sync"]) == 0
+        assert name in [spec.name for spec in installed_specs()]
+    lab.answers["GET /api/kernels/abcd-1"] = Answer(404, {"code": "kernel_not_found"})
+    assert main(["kernelspec", "list"]) == 0
+    assert "its kernel has ended" in capsys.readouterr().out
+    assert main(["kernelspec", "sync"]) == 0
+    assert name not in [spec.name for spec in installed_specs()]
+
+
+def test_a_kernelspec_of_another_kernel_is_not_taken_for_a_running_one(
+    lab: FakeGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sync_specs("lab", SPECS)
+    for name in ("clouditia-lab-python3", "no/name"):
+        assert main(["kernelspec", "attach", "abcd-1", "--name", name]) == 2
+        assert "Choose another --name" in capsys.readouterr().err
+    assert all(spec.kernel_id is None for spec in installed_specs())
+
+
 def test_doctor_is_content_with_a_good_installation(
     lab: FakeGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
