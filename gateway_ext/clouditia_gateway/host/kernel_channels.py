@@ -154,8 +154,10 @@ class KernelChannels:
         return False
 
     def _take_own_reply(self, message: Message) -> None:
-        if decode_json(message.header).get("msg_type") != "kernel_info_reply":
+        header = decode_json(message.header)
+        if header.get("msg_type") != "kernel_info_reply":
             return
+        self._messages.session = str(header.get("session") or self._messages.session)
         if self._probe_reply_at is None:
             self._probe_reply_at = asyncio.get_running_loop().time()
             self._on_info(decode_json(message.content))

@@ -25,10 +25,15 @@ _JUPYTER_PROTOCOL = "5.4"
 
 
 class MessageFactory:
-    """Makes messages with fresh ids of one session: the host's own."""
+    """Makes messages with fresh ids.
+
+    Attributes:
+        session: Of the kernel, once that is known, else our own. Clients that see another session
+            between a kernel's messages (JupyterLab) drop those that they have not handled yet.
+    """
 
     def __init__(self) -> None:
-        self._session = os.urandom(16).hex()
+        self._name = self.session = os.urandom(16).hex()
         self._count = 0
 
     def make(
@@ -37,9 +42,9 @@ class MessageFactory:
         """A message of the host; ``parent`` is the encoded header of what it answers."""
         self._count += 1
         header = {
-            "msg_id": f"{self._session}_{self._count}",
+            "msg_id": f"{self._name}_{self._count}",
             "msg_type": msg_type,
-            "session": self._session,
+            "session": self.session,
             "username": "clouditia",
             "date": datetime.now(UTC).isoformat(),
             "version": _JUPYTER_PROTOCOL,

@@ -13,10 +13,16 @@ _MESSAGING_VERSION = "5.4"
 
 
 class Composer:
-    """Writes messages with headers of the bridge's own session."""
+    """Writes messages that look as if the kernel had written them.
+
+    Attributes:
+        session: Of the kernel that is being stood in for, our own until that is known. A client may
+            drop what it has not handled yet of one session once a message of another comes in:
+            JupyterLab takes that for a restart.
+    """
 
     def __init__(self) -> None:
-        self._session = os.urandom(16).hex()
+        self._name = self.session = os.urandom(16).hex()
         self._count = 0
 
     def message(
@@ -32,9 +38,9 @@ class Composer:
         """
         self._count += 1
         header = {
-            "msg_id": f"{self._session}_{self._count}",
+            "msg_id": f"{self._name}_{self._count}",
             "msg_type": msg_type,
-            "session": self._session,
+            "session": self.session,
             "username": "clouditia",
             "date": dt.datetime.now(dt.UTC).isoformat(),
             "version": _MESSAGING_VERSION,
@@ -48,6 +54,6 @@ class Composer:
 
     def command(self, command: str, **fields: object) -> tuple[str, Message]:
         """An order to the kernel host and its id; see docs/protocol.md, "The clouditia channel"."""
-        command_id = f"{self._session}_{self._count + 1}"
+        command_id = f"{self._name}_{self._count + 1}"
         content = {"id": command_id, "command": command, **fields}
         return command_id, self.message(CLOUDITIA, "command", content)

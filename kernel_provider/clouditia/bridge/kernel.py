@@ -248,7 +248,7 @@ class KernelChannels:
         self._busy.answered(msg_id)
         if route is None and msg_id != self._probe_id:
             return  # another client's, or a second reply
-        msg_type = decode_json(message.header).get("msg_type")
+        msg_type = self._heard(message)
         if msg_type == "kernel_info_reply" and not self._info.learn(message):
             return  # clients fail on an info without versions; the exit of the bridge says more
         if msg_type == "kernel_info_reply":
@@ -269,7 +269,7 @@ class KernelChannels:
             self._reply_to(route._replace(channel=STDIN), message)
 
     def _pass_iopub(self, message: Message) -> None:
-        msg_type = str(decode_json(message.header).get("msg_type", ""))
+        msg_type = self._heard(message)
         if msg_type == "iopub_welcome":
             return
         if msg_type == "status":
@@ -285,6 +285,12 @@ class KernelChannels:
                 # On control or a subshell: the front end would show the busy kernel as idle.
                 message = self._composer.status("busy", parent=self._busy.latest)
         self.publish(message, msg_type)
+
+    def _heard(self, message: Message) -> str:
+        """The type of a kernel's message; takes note of its session."""
+        header = decode_json(message.header)
+        self._composer.session = str(header.get("session") or self._composer.session)
+        return str(header.get("msg_type", ""))
 
     def _note_busy(self, message: Message) -> None:
         """A status that the front end gets by a replay: what the kernel does, it does now."""
