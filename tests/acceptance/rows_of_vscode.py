@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tests.front_ends.node_harness import VsCodeRaw, VsCodeServer
 from tests.integration.front_end import connected, started
+from tests.integration.second_laptop import second_laptop
 
 from clouditia.rest import GatewayClient
 from clouditia.settings import load_target
@@ -16,7 +14,7 @@ from clouditia.testing.processes import processes_under
 from clouditia.testing.targets import log_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from clouditia.testing.gateway_process import GatewayProcess
 
@@ -39,13 +37,14 @@ def vscode_runs_remote_kernels_both_ways(gateway: GatewayProcess) -> None:
 
 
 def one_kernel_in_three_front_ends(gateway: GatewayProcess) -> None:
-    """A local kernelspec, VS Code on the gateway, and ``clouditia attach``, all live."""
+    """A local kernelspec, VS Code on the gateway, and a second laptop's terminal, all live."""
     target, go = log_in(gateway), gateway.home.directory / "go"
     waits = f"import os\nprint('begun', flush=True)\nwhile not os.path.exists({str(go)!r}): pass\n"
     with (
         started(target.kernel_name()) as manager,
         connected(manager) as front_end,
         VsCodeServer(gateway.url, target.key) as window,
+        second_laptop(gateway) as laptop,
     ):
         (kernel,) = GatewayClient(load_target(target.name)).list_kernels()
         front_end.run("shared = 20")
@@ -53,7 +52,7 @@ def one_kernel_in_three_front_ends(gateway: GatewayProcess) -> None:
         other = window.attach(kernel["id"])
         msg_id = front_end.execute(waits + "print('shared is', shared)")
         other.printed(msg_id, "begun")
-        with attached(gateway, kernel["id"]) as terminal:
+        with laptop.attached(kernel["id"]) as terminal:
             assert terminal.stdout is not None
             assert terminal.stdout.readline() == "begun\n"
             go.touch()
@@ -61,26 +60,13 @@ def one_kernel_in_three_front_ends(gateway: GatewayProcess) -> None:
         other.printed(msg_id, "shared is 20")
         assert front_end.result(msg_id).text() == "begun\nshared is 20\n"
         assert other.run("print(shared + 1)").text() == "21\n"
+        there = laptop.run("kernelspec", "attach", kernel["id"])["name"]
+        with VsCodeRaw(there, laptop.home) as remote_window:
+            notebook = remote_window.open_notebook()
+            assert notebook.run("print(shared + 2)").text() == "22\n"
+            remote_window.close(notebook)
+        assert front_end.run("print(shared + 3)").text() == "23\n"
         other.call("server_close")
-
-
-@contextmanager
-def attached(gateway: GatewayProcess, kernel_id: str) -> Iterator[subprocess.Popen[str]]:
-    """A terminal that shows what the kernel prints, until it is idle."""
-    command = [sys.executable, "-m", "clouditia.cli", "attach", kernel_id]
-    terminal = subprocess.Popen(
-        command,
-        env=gateway.home.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with terminal:
-        try:
-            yield terminal
-        finally:
-            terminal.kill()
 
 
 CHECKS: dict[str, Callable[[GatewayProcess], None]] = {

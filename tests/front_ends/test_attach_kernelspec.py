@@ -103,8 +103,8 @@ def test_vs_code_hears_the_running_cell_says_why_its_own_waits_and_only_lets_go(
 ) -> None:
     oracle, go = LineOracle(LINES), module_home.directory / "go"
     running = owner.execute(
-        f"import os\nfor i in range({LINES}):\n"
-        f"    while i == {LINES // 2} and not os.path.exists({str(go)!r}): pass\n"
+        f"import os, time\nfor i in range({LINES}):\n"
+        f"    while i == {LINES // 2} and not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
         "    print(f'#{i}', flush=True)"
     )
     owner.printed(running, f"#{LINES // 2 - 1}")
@@ -136,7 +136,8 @@ def test_shutting_it_down_lets_go_of_a_busy_kernel_and_does_not_interrupt_it(
 ) -> None:
     go = module_home.directory / f"go-{now}"
     running = owner.execute(
-        f"import os\nprint('on', flush=True)\nwhile not os.path.exists({str(go)!r}): pass"
+        "import os, time\nprint('on', flush=True)\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.02)"
     )
     owner.printed(running, "on")
     with attached(spec) as (manager, _):

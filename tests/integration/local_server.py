@@ -31,7 +31,9 @@ class NotebookClient:
 
     def __enter__(self) -> Self:
         headers = {"Authorization": f"token {TOKEN}"}
-        connection = connect(self._url, additional_headers=headers, max_size=None)
+        connection = connect(
+            self._url, additional_headers=headers, max_size=None, open_timeout=REPLY_TIMEOUT_S
+        )
         self._socket = self._closing.enter_context(connection)
         return self
 
@@ -48,7 +50,12 @@ class NotebookClient:
         self.send_message("input_reply", {"value": value, "status": "ok"}, "stdin", parent)
 
     def send_message(
-        self, msg_type: str, content: dict[str, Any], channel: str = "shell", parent: str = ""
+        self,
+        msg_type: str,
+        content: dict[str, Any],
+        channel: str = "shell",
+        parent: str = "",
+        metadata: dict[str, Any] | None = None,
     ) -> str:
         msg_id = str(uuid.uuid4())
         header = {
@@ -62,7 +69,7 @@ class NotebookClient:
         message = {
             "header": header,
             "parent_header": {"msg_id": parent} if parent else {},
-            "metadata": {},
+            "metadata": metadata or {},
             "content": content,
             "buffers": [],
             "channel": channel,

@@ -101,7 +101,9 @@ class Chronicle:
         """
         known = self._journal.index.known(msg_id)
         if known is None:
-            raise SessionError("this kernel was never asked for it; the one that ran it is gone")
+            raise SessionError(
+                "this kernel was never asked for it; the one that ran it is another, or gone"
+            )
         return {
             "first": known.first_seq,
             "last": known.last_seq,

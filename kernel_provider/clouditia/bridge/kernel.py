@@ -196,7 +196,7 @@ class KernelChannels:
 
     def _answer_info(self, request: Request) -> bool:
         if self._info.content is None or (self.is_online and not self._busy):
-            if self._busy:  # the answer to the probe will do
+            if self._busy or not self.is_online:  # the answer to a probe will do, should one come
                 self._unanswered.append(request)
             return False
         self.reply(request, self._info.content)

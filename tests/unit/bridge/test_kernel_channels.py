@@ -177,6 +177,25 @@ def test_the_probe_of_a_busy_kernel_fills_the_memory_and_stays_unseen(world: Wor
     assert world.kinds()[-1] == ("iopub", "busy")
 
 
+def test_a_front_end_that_asked_before_the_kernel_was_found_busy_gets_the_answer_to_the_probe(
+    world: World,
+) -> None:
+    """A Jupyter server opens no page before: for want of it a busy kernel looked unreachable."""
+    world.channels.is_online = False
+    early = world.ask("kernel_info_request")
+    world.channels.is_online = True
+    world.channels.found_busy()
+    world.answer("control", "kernel_info_reply", world.remote[-1], {"status": "ok"})
+    assert world.kinds() == [
+        ("iopub", "busy"),
+        ("shell", "kernel_info_reply"),
+        ("iopub", "idle"),
+        ("iopub", "busy"),
+    ]
+    world.answer("shell", "kernel_info_reply", early, {"status": "ok"})
+    assert len(world.local) == 4  # once is enough
+
+
 def test_a_request_that_cannot_be_sent_is_answered_with_the_error(world: World) -> None:
     world.refusal = PackageTooLarge("a message has at most 5 bytes, this one has 6.")
     world.ask("execute_request")
