@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from tests.integration.channels_harness import STOCK_SUBPROTOCOL as V1
 from websockets.asyncio.client import ClientConnection
 
 from clouditia.protocol.messages import Message, decode_legacy, decode_v1, encode_legacy
+from clouditia_gateway.channels.stock_audience import Audiences
 
 MIB = 1024 * 1024
 
@@ -272,6 +274,27 @@ def test_output_of_an_outage_of_the_client_is_there_when_the_session_comes_back(
             assert [await _next_line(again) for _ in range(48)] == [f"{n}\n" for n in range(2, 50)]
             await again.send(v1_bytes(request("m1")))
             await wait_until_async(lambda: len(host.requests) == 1, 5)
+
+    run(test())
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["same gateway", "restarted gateway"])
+def test_a_reply_in_a_message_session_of_its_own_is_there_after_a_long_cut(
+    is_restarted: bool,
+) -> None:
+    async def test() -> None:
+        async with bare_gateway() as gateway, FakeHost(gateway, silent) as host:
+            client = await gateway.client(V1, session_id="url")
+            await client.send(v1_bytes(request("m1", session="of-messages")))
+            await wait_until_async(lambda: host.requests, 10)
+            client.transport.abort()
+            await wait_until_async(lambda: len(gateway.stock_sessions) == 0, 10)
+            if is_restarted:
+                gateway.stock_sessions._audiences = Audiences(time.monotonic)
+            asked = request("m1", session="of-messages")
+            host.append(answer(asked, "shell", "execute_reply", {"status": "ok"}))
+            again = await gateway.client(V1, session_id="url")
+            assert await received(again, 1) == [("shell", "execute_reply", {"status": "ok"})]
 
     run(test())
 

@@ -39,7 +39,6 @@ from clouditia.protocol.messages import (
 from clouditia.protocol.outbox import Outbox
 from clouditia.transport.link_connection import LinkConnection
 from clouditia_gateway.channels import close_codes
-from clouditia_gateway.channels.stock_audience import Audience
 from clouditia_gateway.channels.stock_forms import Refused
 from clouditia_gateway.channels.stock_notices import death_epoch, gap_frame, status_frame
 from clouditia_gateway.channels.transport import HostTransport
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from clouditia.transport.link_runner import FrameTransport
     from clouditia_gateway.channels.host_access import HostAccess
     from clouditia_gateway.channels.socket import ChannelSocket
+    from clouditia_gateway.channels.stock_audience import Audience
     from clouditia_gateway.channels.stock_forms import StockForm
 
 log = logging.getLogger("clouditia.gateway")
@@ -77,6 +77,7 @@ class StockSession:
     Args:
         client_id: Under which the kernel host remembers this client.
         session_id: The client's own name for itself.
+        audience: Knows the answers to its requests, also to those before a cut.
         access: Opens data connections to the kernel's host.
         on_end: Called once when the session is over.
     """
@@ -86,6 +87,7 @@ class StockSession:
         *,
         client_id: str,
         session_id: str,
+        audience: Audience,
         access: HostAccess,
         on_end: Callable[[], None],
     ) -> None:
@@ -100,7 +102,7 @@ class StockSession:
         self._session_id = session_id
         self._access = access
         self._on_end = on_end
-        self._audience = Audience(session_id)
+        self._audience = audience
         self._socket: ChannelSocket | None = None
         self._form: StockForm | None = None
         self._outgoing: deque[_Outgoing] = deque()
@@ -228,6 +230,7 @@ class StockSession:
                 self._end_soon()
         elif isinstance(event, Online):
             self._was_online = True
+            self._audience.linked(event.welcome.received)
             self._epoch = max(self._epoch, event.welcome.epoch)
             self._is_kernel_dead = event.welcome.state.get("execution_state") == "dead"
         elif isinstance(event, GapSeen):

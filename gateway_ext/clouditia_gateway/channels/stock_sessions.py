@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from typing import TYPE_CHECKING
 
+from clouditia_gateway.channels.stock_audience import Audiences
 from clouditia_gateway.channels.stock_session import StockSession
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ class StockSessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, StockSession] = {}
+        self._audiences = Audiences(time.monotonic)
 
     def __len__(self) -> int:
         """How many are alive, with or without a socket."""
@@ -32,8 +35,9 @@ class StockSessions:
         session = StockSession(
             client_id=client_id,
             session_id=name,
+            audience=self._audiences.of(access.kernel_id, client_id, name),
             access=access,
-            on_end=lambda: self._forget(client_id, session),
+            on_end=lambda: self._forget(access.kernel_id, client_id, session),
         )
         self._sessions[client_id] = session
         return session
@@ -43,9 +47,10 @@ class StockSessions:
         for session in list(self._sessions.values()):
             session.stop()
 
-    def _forget(self, client_id: str, session: StockSession) -> None:
+    def _forget(self, kernel_id: str, client_id: str, session: StockSession) -> None:
         if self._sessions.get(client_id) is session:
             del self._sessions[client_id]
+            self._audiences.left(kernel_id, client_id)
 
 
 def _client_id(kernel_id: str, user: str, session_id: str) -> str:

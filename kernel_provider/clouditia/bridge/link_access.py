@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from clouditia.protocol.handshake import SUBPROTOCOL
+from clouditia.transport.dialling import first_to_open
 from clouditia.transport.tls import policy_for
 from clouditia.transport.websocket import connect
 
@@ -35,9 +36,11 @@ class LinkAccess:
 
     async def open(self, kernel_id: str) -> FrameTransport:
         """Open a connection for a link; errors as :func:`clouditia.transport.websocket.connect`."""
-        return await connect(
-            channels_url(self._target, kernel_id),
-            headers=self._headers,
-            subprotocols=[SUBPROTOCOL],
-            ssl=None if self._tls is None else self._tls.context,
+        return await first_to_open(
+            lambda: connect(
+                channels_url(self._target, kernel_id),
+                headers=self._headers,
+                subprotocols=[SUBPROTOCOL],
+                ssl=None if self._tls is None else self._tls.context,
+            )
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
+from collections.abc import Callable
 
 from clouditia.errors import (
     AuthenticationError,
@@ -18,7 +20,10 @@ from clouditia.errors import (
 from clouditia.transport.link_runner import TransportClosed
 
 _FIRST_DELAY_S = 0.25
-_LONGEST_DELAY_S = 10.0
+#: Whoever waits for the end of an outage should see it within 2 s; after a while nobody waits.
+_LONGEST_DELAY_S = 1.2
+_PATIENT_AFTER_S = 900.0
+_LONGEST_PATIENT_DELAY_S = 10.0
 #: Websocket close codes after which trying again is no use, and what they mean.
 _FINAL_CLOSE_CODES: dict[int, type[ClouditiaError]] = {
     4401: AuthenticationError,
@@ -37,15 +42,24 @@ _FINAL_ERRORS = (
 
 
 class Backoff:
-    """Pauses that double from 0.25 s to 10 s, shortened at random so that clients spread."""
+    """Pauses that double from 0.25 s to 1.2 s, shortened at random so that clients spread.
 
-    def __init__(self) -> None:
+    In the first quarter of an hour of an outage; after that they go on doubling to 10 s.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.delay_s = _FIRST_DELAY_S
+        self._since: float | None = None
         self._hurry = asyncio.Event()
 
     def reset(self) -> None:
         """It worked: begin with the shortest pause again."""
         self.delay_s = _FIRST_DELAY_S
+        self._since = None
 
     def hurry(self) -> None:
         """End a pause that is under way, as after a wake-up from sleep."""
@@ -54,10 +68,16 @@ class Backoff:
     async def pause(self) -> None:
         """Wait for the next attempt."""
         delay = self.delay_s * random.uniform(0.5, 1.0)  # noqa: S311  (spreads reconnects)
-        self.delay_s = min(2 * self.delay_s, _LONGEST_DELAY_S)
+        self.delay_s = min(2 * self.delay_s, self._longest_s())
         self._hurry.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), delay)
+
+    def _longest_s(self) -> float:
+        now = self._clock()
+        self._since = now if self._since is None else self._since
+        is_long = now - self._since >= _PATIENT_AFTER_S
+        return _LONGEST_PATIENT_DELAY_S if is_long else _LONGEST_DELAY_S
 
 
 def final_error(ended: ClouditiaError) -> ClouditiaError | None:

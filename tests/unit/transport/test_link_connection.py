@@ -24,6 +24,7 @@ from clouditia.protocol.link import ClosedByPeer, LinkConfig
 from clouditia.testing.waiting import wait_until_async
 from clouditia.transport.link_connection import LinkConnection
 from clouditia.transport.link_runner import FrameTransport
+from clouditia.transport.retrying import Backoff
 from clouditia.transport.websocket import HandshakeRefused
 
 HASTY = LinkConfig(ping_after_s=0.05, give_up_after_s=0.1, handshake_timeout_s=0.1)
@@ -123,7 +124,7 @@ def test_messages_wait_for_the_first_connection() -> None:
     run(test)
 
 
-def test_attempts_are_spread_out_up_to_10_s_and_begin_anew_after_a_success(
+def test_attempts_are_spread_out_up_to_1_2_s_and_begin_anew_after_a_success(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def delays() -> list[object]:
@@ -137,7 +138,7 @@ def test_attempts_are_spread_out_up_to_10_s_and_begin_anew_after_a_success(
         world = World(*[unreachable() for _ in range(8)])
         running = world.start()
         await world.hurried(lambda: world.ups)
-        assert delays() == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+        assert delays() == [0.25, 0.5, 1.0, 1.2, 1.2, 1.2, 1.2, 1.2]
         caplog.clear()
         world.near.peer.close_now()
         await world.online(2)
@@ -148,13 +149,32 @@ def test_attempts_are_spread_out_up_to_10_s_and_begin_anew_after_a_success(
     run(test)
 
 
+def test_attempts_become_rarer_when_the_outage_is_a_quarter_of_an_hour_old() -> None:
+    async def test() -> None:
+        times = [0.0, 1.0, 2.0, 899.0, 901.0, 902.0, 903.0, 904.0, 905.0]
+        clock = iter(times)
+        backoff = Backoff(lambda: next(clock))
+        delays = []
+        for _ in times:
+            pause = asyncio.create_task(backoff.pause())
+            while not pause.done():
+                backoff.hurry()
+                await asyncio.sleep(0)
+            delays.append(backoff.delay_s)
+        assert delays == [0.5, 1.0, 1.2, 1.2, 2.4, 4.8, 9.6, 10.0, 10.0]
+        backoff.reset()
+        assert backoff.delay_s == 0.25
+
+    run(test)
+
+
 def test_hurry_does_not_wait_out_the_delay() -> None:
     async def test() -> None:
-        world = World(*[unreachable() for _ in range(7)])
+        world = World(*[unreachable() for _ in range(20)])
         running = world.start()
         begin = asyncio.get_running_loop().time()
         await world.hurried(lambda: world.ups)
-        # The shortest delays of seven attempts in a row are 12.9 s together.
+        # The shortest delays of twenty attempts in a row are 11 s together.
         assert asyncio.get_running_loop().time() - begin < 6
         await world.stop(running)
 
