@@ -41,10 +41,10 @@ demo: $(VENV)/.stamp-demo ## train a small network on a remote kernel of a gatew
 	@$(BIN)/python tools/demo_summary.py build/train_digits.ipynb
 
 test: lint ## all checks, then all tests but the slow ones; build/junit.xml
-	$(BIN)/python -m pytest -m "not slow" -n $(TEST_WORKERS) --dist loadfile --junitxml=build/junit.xml $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not soak" -n $(TEST_WORKERS) --dist loadfile --junitxml=build/junit.xml $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.stamp-dev ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow --junitxml=build/junit-slow.xml $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow and not soak" --junitxml=build/junit-slow.xml $(PYTEST_ARGS)
 
 front-ends: ## what the tests that stand in for VS Code need: node packages (node 20, about 20 s)
 	cd tests/front_ends/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error

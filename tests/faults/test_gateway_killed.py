@@ -34,9 +34,9 @@ def proxy(gateway: GatewayProcess) -> Iterator[ChaosProxy]:
         yield proxy
 
 
-def test_a_bridge_shows_every_line_once_and_in_order(
-    gateway: GatewayProcess, proxy: ChaosProxy
-) -> None:
+@pytest.mark.parametrize("row", ["G20"])
+def test_row(row: str, gateway: GatewayProcess, proxy: ChaosProxy) -> None:
+    """A bridge shows every line once and in order."""
     rest = GatewayClient(load_target("lab"))
     with started("clouditia-lab-python3") as manager, connected(manager) as front_end:
         (before,) = rest.list_kernels()

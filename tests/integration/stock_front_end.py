@@ -121,18 +121,25 @@ def stock_front_end(target: Target) -> Iterator[StockFrontEnd]:
     """Start a kernel over REST, connect to it, wait until it answers; end both after the block."""
     gateway = GatewayClient(target)
     kernel_id = str(gateway.start_kernel("python3", env={}, path="")["id"])
-    session_id = uuid.uuid4().hex
     try:
-        with ExitStack() as sockets:
-            client = sockets.enter_context(_connect(target, kernel_id, session_id))
-            front_end = StockFrontEnd(
-                client,
-                sockets=sockets,
-                target=target,
-                kernel_id=kernel_id,
-                session_id=session_id,
-            )
-            front_end.ask("kernel_info_request", {})
+        with joined_stock_front_end(target, kernel_id) as front_end:
             yield front_end
     finally:
         gateway.shutdown(kernel_id)
+
+
+@contextmanager
+def joined_stock_front_end(target: Target, kernel_id: str) -> Iterator[StockFrontEnd]:
+    """Connect to a kernel that runs, and wait until it answers."""
+    session_id = uuid.uuid4().hex
+    with ExitStack() as sockets:
+        client = sockets.enter_context(_connect(target, kernel_id, session_id))
+        front_end = StockFrontEnd(
+            client,
+            sockets=sockets,
+            target=target,
+            kernel_id=kernel_id,
+            session_id=session_id,
+        )
+        front_end.ask("kernel_info_request", {})
+        yield front_end

@@ -15,11 +15,7 @@ class KeyProxy(ChaosProxy):
         super().__init__(target_host, target_port)
         self._header = f"Authorization: token {key}\r\n".encode()
 
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_up: bool
-    ) -> None:
-        if is_up:
-            with suppress(asyncio.IncompleteReadError):
-                head = await reader.readuntil(b"\r\n")
-                writer.write(head + self._header)
-        await super()._pump(reader, writer, is_up=is_up)
+    async def _begin(self, reader: asyncio.StreamReader, far_writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n")
+            far_writer.write(head + self._header)

@@ -120,6 +120,7 @@ def test_the_oracle_sees_loss_repetition_disorder_and_silence() -> None:
         "in_order": False,
         "reply": False,
         "idle": False,
+        "state": True,
     }
 
 
