@@ -40,6 +40,26 @@ def test_2000_flushed_lines_arrive_in_order(tmp_path: Path) -> None:
     run(check)
 
 
+def test_a_kernel_drops_no_output_however_much_waits_and_shows_no_trace_of_that(
+    tmp_path: Path,
+) -> None:
+    limit = (
+        "import zmq; print(get_ipython().kernel.iopub_thread.socket.get(zmq.SNDHWM), "
+        "[name for name in globals() if name in ('thread', 'exec')])"
+    )
+
+    async def check() -> None:
+        async with scene(tmp_path) as made:
+            client = await made.client()
+            assert await client.run(limit) == "0 []\n"
+            assert [each["execution_count"] for each in client.of("execute_input")] == [1]
+            client.command("restart")
+            await client.sees("kernel_state", epoch=2, execution_state="idle")
+            assert await client.run(limit) == "0 []\n"
+
+    run(check)
+
+
 def test_cut_connections_resume_in_the_middle_of_output_exactly_once(tmp_path: Path) -> None:
     async def check() -> None:
         async with scene(tmp_path) as made:

@@ -1,9 +1,9 @@
 """The ZMQ side: sockets to one kernel process, and the moment from which it may be asked.
 
 A request that a kernel answers before we are subscribed to its output would lose that output. So
-the host asks for ``kernel_info`` on its own, and the gate opens with the first iopub message
-(``iopub_welcome`` of JEP 65, or the status of the probe). Kernels that publish nothing are let
-through a moment after their reply.
+the host asks for ``kernel_info`` on its own, and the gate opens with the reply and the first iopub
+message (``iopub_welcome`` of JEP 65, or the status of the probe). Where only one of the two comes,
+it opens a moment later. What the host changes in the kernel goes through it first.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from clouditia.protocol.messages import (
 )
 from clouditia.transport.zmq_endpoint import ZmqEndpoint
 from clouditia_gateway.host.connection_file import ConnectionInfo
+from clouditia_gateway.host.kernel_tuning import tuning_request
 from clouditia_gateway.host.notices import MessageFactory
 
 log = logging.getLogger("clouditia.host")
@@ -35,8 +36,8 @@ log = logging.getLogger("clouditia.host")
 _RECONNECT_MS, _RECONNECT_MAX_MS = 10, 40
 #: A kernel that said nothing on control for this long is asked on shell as well.
 _SHELL_PROBE_AFTER_S = 2.0
-#: How long after the reply to the probe iopub may stay silent.
-_IOPUB_GRACE_S = 1.0
+#: How long after the reply to the probe iopub may stay silent, and the other way round.
+_GRACE_S = 1.0
 _PROBE_AGAIN_S = 0.1
 _OWN_TYPES = frozenset(("status", "shutdown_reply"))
 
@@ -72,6 +73,7 @@ class KernelChannels:
         self._on_messages, self._on_open, self._on_info = on_messages, on_open, on_info
         self._own_ids: set[str] = set()
         self._probe_reply_at: float | None = None
+        self._published_at: float | None = None
         identity = os.urandom(16).hex().encode()
         self._endpoints = {
             channel: self._connect(context, connection, channel, identity)
@@ -133,8 +135,9 @@ class KernelChannels:
                 log.warning("a message of the kernel on %s was dropped: %s", channel, exc)
         if accepted:
             self._on_messages(accepted)
-        if channel == IOPUB:
-            self._open()
+        if channel == IOPUB and self._published_at is None:
+            self._published_at = asyncio.get_running_loop().time()
+            self._open_if_ready()
 
     def _is_for_clients(self, message: Message) -> bool:
         """Whether a message is to be passed on; takes note of answers to the host itself."""
@@ -160,29 +163,36 @@ class KernelChannels:
         self._messages.session = str(header.get("session") or self._messages.session)
         if self._probe_reply_at is None:
             self._probe_reply_at = asyncio.get_running_loop().time()
-            self._on_info(decode_json(message.content))
+            info = decode_json(message.content)
+            tuning = tuning_request(info)
+            if tuning is not None:
+                self.ask(SHELL, "execute_request", tuning)
+            self._on_info(info)
+            self._open_if_ready()
 
     # --- the gate --------------------------------------------------------------------------------
 
     async def _probe(self) -> None:
-        """Ask for kernel_info until something came on iopub, or the kernel has none."""
+        """Ask for kernel_info until its reply and something on iopub came, or one is overdue."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         is_shell_asked = False
         self.ask(CONTROL, "kernel_info_request", {})
         while not self.is_open or self._probe_reply_at is None:
             await asyncio.sleep(_PROBE_AGAIN_S)
+            self._open_if_ready()
             if self._probe_reply_at is not None and not self.is_open:
-                if loop.time() - self._probe_reply_at > _IOPUB_GRACE_S:
-                    log.warning("the kernel publishes nothing on iopub; requests go out anyway")
-                    self._open()
-                else:
-                    self.ask(CONTROL, "kernel_info_request", {})
+                self.ask(CONTROL, "kernel_info_request", {})
             elif not is_shell_asked and loop.time() - started > _SHELL_PROBE_AFTER_S:
                 is_shell_asked = True
                 self.ask(SHELL, "kernel_info_request", {})
 
-    def _open(self) -> None:
-        if not self.is_open:
-            self.is_open = True
-            self._on_open()
+    def _open_if_ready(self) -> None:
+        signs = [at for at in (self._probe_reply_at, self._published_at) if at is not None]
+        is_late = bool(signs) and asyncio.get_running_loop().time() - signs[0] > _GRACE_S
+        if self.is_open or not (len(signs) == 2 or is_late):
+            return
+        if self._published_at is None:
+            log.warning("the kernel publishes nothing on iopub; requests go out anyway")
+        self.is_open = True
+        self._on_open()
