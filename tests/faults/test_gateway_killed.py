@@ -6,10 +6,11 @@ the next blow comes; each comes only after the output has found its way again.
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.integration.front_end import FrontEnd, connected, started
+from tests.integration.front_end import WAIT_S, FrontEnd, connected, started
 from tests.integration.stock_front_end import stock_front_end
 
 from clouditia.rest import GatewayClient
@@ -17,6 +18,7 @@ from clouditia.settings import load_target
 from clouditia.testing.chaos import HEALTHY, ChaosProxy, LineOracle
 from clouditia.testing.gateway_process import GatewayProcess
 from clouditia.testing.targets import log_in
+from clouditia.testing.waiting import wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -98,3 +100,20 @@ def test_output_goes_on_while_the_gateway_is_gone(gateway: GatewayProcess) -> No
         assert not gateway.is_running
         gateway.start()
         assert front_end.run("print('back')").text() == "back\n"
+
+
+def test_a_kernel_that_is_started_and_shut_down_while_the_gateway_restarts(
+    gateway: GatewayProcess,
+) -> None:
+    target = load_target(log_in(gateway).name)
+    gateway.kill()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        back = pool.submit(gateway.start)
+        with started("clouditia-lab-python3") as manager, connected(manager) as front_end:
+            back.result()
+            assert front_end.run("print('there')").text() == "there\n"
+            gateway.kill()
+            back = pool.submit(gateway.start)
+        back.result()
+    rest = GatewayClient(target)
+    wait_until(lambda: not rest.list_kernels(), WAIT_S, what="the kernel has ended")

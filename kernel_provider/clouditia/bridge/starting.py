@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import uuid
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from clouditia.bridge.in_thread import in_thread
 from clouditia.bridge.options import kernel_environment
@@ -21,6 +21,7 @@ from clouditia.errors import (
     SessionError,
     error_from_wire,
 )
+from clouditia.rest_retry import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ __all__ = ["AnnouncedStart", "KernelStart", "Start", "end_kernel"]
 #: A front end that restarts starts the new kernel while the old one still holds its GPU.
 _RETRIES = 10
 _RETRY_PAUSE_S = 0.5
+#: How long a gateway that does not answer may take to come back, for a start and for an end.
+_START_PATIENCE_S, _END_PATIENCE_S = 5.0, 15.0
 #: Between two questions for a kernel whose gateway is away.
 _FIND_PAUSE_S = 1.0
 _STARTED, _FAILED = "started", "failed"
@@ -96,14 +99,10 @@ class KernelStart:
         return f"{_FAILED} {json.dumps(known.to_wire())}"
 
     def _start(self) -> None:
-        path = self._environ.get("JPY_SESSION_NAME", "")
         for attempt in range(_RETRIES + 1):
             try:
-                model = self._client.start_kernel(
-                    self._options.kernel,
-                    env=kernel_environment(self._environ),
-                    path=path,
-                    kernel_id=self.kernel_id,
+                model = patiently(
+                    self._start_once, _START_PATIENCE_S, is_given_up=self._is_given_up
                 )
             except GatewayUnreachable as exc:
                 if exc.details.get("sent"):
@@ -117,6 +116,14 @@ class KernelStart:
                 return
             if self._is_given_up.wait(_RETRY_PAUSE_S):
                 raise SessionError("the start was given up")
+
+    def _start_once(self) -> dict[str, Any]:
+        return self._client.start_kernel(
+            self._options.kernel,
+            env=kernel_environment(self._environ),
+            path=self._environ.get("JPY_SESSION_NAME", ""),
+            kernel_id=self.kernel_id,
+        )
 
     def _find(self) -> None:
         """The kernel exists, so a network that is away is only waited for."""
@@ -170,10 +177,17 @@ def end_kernel(
 ) -> None:
     """End a kernel over REST in a thread of its own; whoever cannot wait need not.
 
+    A gateway that is just restarting is waited for: a kernel that nobody ends holds its GPU.
+
     Args:
         connect: Gives the gateway; called in that thread.
         kernel_id: The kernel.
         on_done: Called in that thread with the error, or None.
     """
-    ended = in_thread(lambda: connect().shutdown(kernel_id), "clouditia-end")
+
+    def end() -> None:
+        client = connect()
+        patiently(lambda: client.shutdown(kernel_id), _END_PATIENCE_S)
+
+    ended = in_thread(end, "clouditia-end")
     ended.add_done_callback(lambda done: on_done(done.exception()))
