@@ -16,9 +16,13 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import create_signed_value, decode_signed_value
 
 from clouditia.errors import AuthenticationError
+from clouditia_gateway.audit import caller
+from clouditia_gateway.audit.log import NoAudit
+from clouditia_gateway.keys import key_id_in
 from clouditia_gateway.throttle import FAILURES_PER_MINUTE, FailureThrottle
 
 if TYPE_CHECKING:
+    from clouditia_gateway.audit.log import Recorder
     from clouditia_gateway.keys import KeyStore
     from clouditia_gateway.records import Principal
 
@@ -42,10 +46,12 @@ class Authentication:
 class Authenticator:
     """Finds and checks the credential of a request."""
 
-    def __init__(self, keys: KeyStore, cookie_secret: bytes) -> None:
+    def __init__(self, keys: KeyStore, cookie_secret: bytes, audit: Recorder | None = None) -> None:
         self._keys = keys
         self._cookie_secret = cookie_secret
-        self._throttle = FailureThrottle()
+        self._audit = audit or NoAudit()
+        self._by_address = FailureThrottle()
+        self._by_key_id = FailureThrottle()
 
     def authenticate(
         self, request: HTTPServerRequest, *, allow_query_token: bool = False
@@ -54,8 +60,10 @@ class Authenticator:
 
         Raises:
             AuthenticationError: there is no credential, or it is wrong; with ``retry_after`` in
-                its details (HTTP 429) after more than 10 wrong ones a minute from one address.
+                its details (HTTP 429) after more than 10 wrong ones a minute from one address,
+                or for one key id.
         """
+        caller.address.set(str(request.remote_ip))
         header = request.headers.get("Authorization", "")
         if header:
             match = _HEADER.fullmatch(header)
@@ -76,11 +84,12 @@ class Authenticator:
         )
 
     def check_key(self, key: str, request: HTTPServerRequest) -> Principal:
-        """The key's owner; failures count against the sender's address."""
+        """The key's owner; failures count against the sender's address and the key's id."""
+        caller.address.set(str(request.remote_ip))
         try:
             return self._keys.authenticate(key)
         except AuthenticationError as exc:
-            raise self._counted(exc, request) from None
+            raise self._counted(exc, request, key_id_in(key)) from None
 
     def _check_cookie(self, value: str, request: HTTPServerRequest) -> Principal:
         key_id = decode_signed_value(
@@ -88,21 +97,24 @@ class Authenticator:
         )
         if key_id is None:
             expired = AuthenticationError("the login has expired", hint="Log in again at /login.")
-            raise self._counted(expired, request)
+            raise self._counted(expired, request, "")
         try:
             return self._keys.principal_of(key_id.decode("ascii", "replace"))
         except AuthenticationError as exc:
-            raise self._counted(exc, request) from None
+            raise self._counted(exc, request, key_id.decode("ascii", "replace")) from None
 
     def _counted(
-        self, error: AuthenticationError, request: HTTPServerRequest
+        self, error: AuthenticationError, request: HTTPServerRequest, key_id: str
     ) -> AuthenticationError:
-        wait = self._throttle.failed(str(request.remote_ip))
+        self._audit.refused("login_refused", key_id=key_id or None, why=error.message)
+        wait, whose = self._by_address.failed(str(request.remote_ip)), "from this address"
+        if key_id and (longer := self._by_key_id.failed(key_id)) > wait:
+            wait, whose = longer, "for this key"
         if not wait:
             return error
         seconds = math.ceil(wait)
         return AuthenticationError(
-            f"more than {FAILURES_PER_MINUTE} failed logins a minute from this address",
+            f"more than {FAILURES_PER_MINUTE} failed logins a minute {whose}",
             hint=f"Wait {seconds} s.",
             retryable=True,
             details={"retry_after": seconds},

@@ -13,8 +13,10 @@ from pathlib import Path
 from clouditia.errors import ConfigError
 
 DEFAULT_KERNELS_PER_USER = 100
+DEFAULT_CONNECTIONS_PER_ADDRESS = 512
 EMBEDDED_IDLE_S = 60.0
 MAX_BODY_BYTES = 1024 * 1024
+MAX_JSON_DEPTH = 64
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 #: Addresses that mean "all", and how this machine reaches itself then.
@@ -37,6 +39,7 @@ class GatewayConfig:
         is_embedded: End after 60 s without kernels and clients.
         root_dir: Kernels start in this directory or below it.
         kernels_per_user: Limit of live kernels of one user.
+        connections_per_address: Limit of open connections from one address of another machine.
     """
 
     state_dir: Path
@@ -49,13 +52,15 @@ class GatewayConfig:
     is_embedded: bool = False
     root_dir: Path | None = None
     kernels_per_user: int = DEFAULT_KERNELS_PER_USER
+    connections_per_address: int = DEFAULT_CONNECTIONS_PER_ADDRESS
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, in one sentence each."""
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"--port must be 0 to 65535, got {self.port}")
-        if self.kernels_per_user < 1:
-            raise ConfigError(f"kernels_per_user must be at least 1, got {self.kernels_per_user}")
+        for name in ("kernels_per_user", "connections_per_address"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)*", self.base_url):
             raise ConfigError(
                 f"--base-url {self.base_url!r} is not a plain URL path",

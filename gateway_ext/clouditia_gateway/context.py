@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clouditia_gateway.audit.log import Recorder
     from clouditia_gateway.auth import Authenticator
     from clouditia_gateway.channels.handed_over import HandedOver
     from clouditia_gateway.channels.hub import HostHub
@@ -34,6 +35,7 @@ class GatewayContext:
     """
 
     config: GatewayConfig
+    audit: Recorder
     store: Store
     keys: KeyStore
     authenticator: Authenticator

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from clouditia import __version__
 from clouditia.errors import ConfigError
+from clouditia_gateway.audit.kernels import AuditedRegistry
+from clouditia_gateway.audit.log import AuditLog
 from clouditia_gateway.auth import Authenticator
 from clouditia_gateway.channels.handed_over import HandedOver
 from clouditia_gateway.channels.hub import HostHub
@@ -24,7 +26,6 @@ from clouditia_gateway.keys import KeyStore
 from clouditia_gateway.launcher import HostLauncher
 from clouditia_gateway.live import LiveConnections, watch_keys
 from clouditia_gateway.logs import close_logging, configure_logging
-from clouditia_gateway.registry import KernelRegistry
 from clouditia_gateway.sessions import SessionRegistry
 from clouditia_gateway.state_dir import StateDir
 from clouditia_gateway.store import Store
@@ -72,11 +73,20 @@ class Gateway:
             self._socket = named or _bind_kept_port(config, self._store)
             undo.callback(self._socket.close)  # harmless when repeated
             undo.callback(close_logging, configure_logging(self.state.log))
+            self._audit = AuditLog(self.state.path)
             self.cookie_secret = _cookie_secret(self._store)
             self._engine = LocalEngine()
             undo.callback(self._engine.release)
             self.context = self._assemble()
             self.context.keys.mint_admin_key(self.state)
+            self._audit.record(
+                "gateway_started",
+                version=__version__,
+                host=config.host,
+                port=self.port,
+                tls=self.tls is not None,
+            )
+            undo.callback(self._audit.record, "gateway_stopped")
             self._undo = undo.pop_all()
 
     @property
@@ -90,7 +100,8 @@ class Gateway:
         return self.config.url(self.port)
 
     def _assemble(self) -> GatewayContext:
-        keys, hub, specs = KeyStore(self._store), HostHub(), KernelSpecs()
+        audit, hub, specs = self._audit, HostHub(), KernelSpecs()
+        keys = KeyStore(self._store, audit)
         launcher = HostLauncher(
             engine=self._engine,
             store=self._store,
@@ -99,7 +110,8 @@ class Gateway:
             config=self.config,
             environment=os.environ,
         )
-        registry = KernelRegistry(
+        registry = AuditedRegistry(
+            audit=audit,
             store=self._store,
             hub=hub,
             launcher=launcher,
@@ -109,9 +121,10 @@ class Gateway:
         live_connections = LiveConnections()
         return GatewayContext(
             config=self.config,
+            audit=audit,
             store=self._store,
             keys=keys,
-            authenticator=Authenticator(keys, self.cookie_secret),
+            authenticator=Authenticator(keys, self.cookie_secret, audit),
             live_connections=live_connections,
             specs=specs,
             hub=hub,

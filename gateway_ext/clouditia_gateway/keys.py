@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from clouditia.errors import AuthenticationError, ConfigError
+from clouditia_gateway.audit.log import NoAudit
 from clouditia_gateway.clock import iso, iso_now, utc_now
 from clouditia_gateway.records import Principal
 from clouditia_gateway.state_dir import write_private
 from clouditia_gateway.store import KeyRecord
 
 if TYPE_CHECKING:
+    from clouditia_gateway.audit.log import Recorder
     from clouditia_gateway.state_dir import StateDir
     from clouditia_gateway.store import Store
 
 _KEY = re.compile(r"(ck|sk)_([0-9a-f]{12})_([0-9a-f]{64})")
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+#: What a key may do: everything that its owner may, or only look.
+SCOPES = ("all", "read")
 #: ``last_used_at`` is written at most this often per key.
 _TOUCH_EVERY = timedelta(seconds=60)
 _NEW_KEY_HINT = "Ask for a key on the gateway's machine: clouditia keys create --user NAME."
@@ -34,14 +39,23 @@ _NEW_KEY_HINT = "Ask for a key on the gateway's machine: clouditia keys create -
 class KeyStore:
     """Mints, checks and revokes keys."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, audit: Recorder | None = None) -> None:
         self._store = store
+        self._audit = audit or NoAudit()
         self._touched: dict[str, str] = {}
 
     def mint(
-        self, user: str, *, is_admin: bool = False, expires_days: float | None = None
+        self,
+        user: str,
+        *,
+        is_admin: bool = False,
+        expires_days: float | None = None,
+        scope: str = "all",
     ) -> tuple[KeyRecord, str]:
         """Make a key for ``user``; returns its record and the key itself, which is kept nowhere.
+
+        Only programs that may write the state directory mint keys: no route does, so no key can
+        make one that may do more than itself.
 
         Raises:
             ConfigError: the user name or the number of days is not acceptable.
@@ -51,13 +65,24 @@ class KeyStore:
                 f"{user[:80]!r} cannot be a user name",
                 hint="Use 1 to 64 letters, digits and . _ @ + -, with a letter or digit first.",
             )
+        if scope not in SCOPES:
+            raise ConfigError(f"a key's scope is one of {', '.join(SCOPES)}, not {scope!r}")
         if expires_days is not None and not 0 < expires_days <= 36500:
             raise ConfigError(f"a key must expire in 0 to 36500 days, got {expires_days}")
         now = utc_now()
         expires = None if expires_days is None else iso(now + timedelta(days=expires_days))
         key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
-        record = KeyRecord(key_id, user, is_admin, _sha256(secret), iso(now), expires)
+        record = KeyRecord(key_id, user, is_admin, _sha256(secret), iso(now), expires, scope=scope)
         self._store.add_key(record)
+        self._audit.record(
+            "key_created",
+            key_id=key_id,
+            user=user,
+            is_admin=is_admin,
+            scope=scope,
+            expires_at=expires,
+            by_uid=os.getuid(),
+        )
         return record, f"{'sk' if is_admin else 'ck'}_{key_id}_{secret}"
 
     def mint_admin_key(self, state: StateDir, user: str = "admin") -> None:
@@ -84,7 +109,8 @@ class KeyStore:
                 f"there is no key with the id {key_id[:16]!r}",
                 hint="clouditia keys list shows the ids.",
             )
-        self._store.revoke_key(key_id, iso_now())
+        if self._store.revoke_key(key_id, iso_now()):
+            self._audit.record("key_revoked", key_id=key_id, user=record.user, by_uid=os.getuid())
         return record
 
     def authenticate(self, key: str) -> Principal:
@@ -125,7 +151,7 @@ class KeyStore:
             raise AuthenticationError(
                 f"this key has expired (at {record.expires_at})", hint=_NEW_KEY_HINT
             )
-        return Principal(record.user, record.key_id, record.is_admin)
+        return Principal(record.user, record.key_id, record.is_admin, record.scope == "read")
 
     def _touch(self, key_id: str) -> None:
         last = self._touched.get(key_id)
@@ -133,6 +159,12 @@ class KeyStore:
             now = iso_now()
             self._touched[key_id] = now
             self._store.touch_key(key_id, now)
+
+
+def key_id_in(key: str) -> str:
+    """The id in something that looks like a key; empty for anything else."""
+    match = _KEY.fullmatch(key)
+    return match.group(2) if match else ""
 
 
 def _malformed(key: str) -> str:

@@ -14,6 +14,7 @@ class Principal:
     user: str
     key_id: str
     is_admin: bool = False
+    is_read_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,10 @@ _FIRST = (
     "CREATE INDEX sessions_by_kernel ON sessions (kernel_id)",
 )
 
+_SCOPES = ("ALTER TABLE keys ADD COLUMN scope TEXT NOT NULL DEFAULT 'all'",)
+
 #: ``MIGRATIONS[n]`` takes a database from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SCOPES)
 VERSION = len(MIGRATIONS)
 
 

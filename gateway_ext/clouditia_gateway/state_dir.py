@@ -6,6 +6,7 @@ Layout, all of it private to the gateway's user::
     gateway.lock       flock, held while a gateway runs here
     gateway.sqlite3    keys, kernels, sessions, settings
     gateway.log        log, rotated
+    audit.jsonl        the audit log; older parts audit-*.jsonl, its end in audit.head
     admin.key          the first admin key
     k/<8 hex>/         one directory per kernel, see docs/host-protocol.md
 """

@@ -36,6 +36,7 @@ class KeyRecord:
     expires_at: str | None = None
     revoked_at: str | None = None
     last_used_at: str | None = None
+    scope: str = "all"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 from tests.contract.http import Answer, Client
 from tests.contract.test_routes import METHODS, PUBLIC
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
+from clouditia.protocol.handshake import Hello
 from clouditia.testing.gateway_process import GatewayProcess
 from clouditia.testing.waiting import wait_until
 from clouditia_gateway.openapi import openapi_document
@@ -44,6 +48,9 @@ class World(NamedTuple):
     ada: Client
     bob: Client
     admin: Client
+    looker: Client
+    revoked: Client
+    expired: Client
     ids: dict[str, str]
 
 
@@ -53,6 +60,11 @@ def world(module_gateway: GatewayProcess) -> Iterator[World]:
     ada = Client(url, module_gateway.create_key(OWNER))
     bob = Client(url, module_gateway.create_key("bob"))
     admin = Client(url, module_gateway.admin_key)
+    looker = Client(url, made(module_gateway, OWNER, "--read-only"))
+    expired = Client(url, made(module_gateway, OWNER, "--expires-days", "0.00001"))
+    revoked = Client(url, module_gateway.create_key(OWNER))
+    state = ("--state-dir", str(module_gateway.state_dir))
+    module_gateway.run("keys", "revoke", str(revoked.key), *state)
     session = ada("POST", "/api/sessions", {"path": "ada.ipynb", "kernel": {"name": "python3"}})
     assert session.status == 201, session.body
     ids = {
@@ -65,8 +77,15 @@ def world(module_gateway: GatewayProcess) -> Iterator[World]:
     wait_until(
         lambda: ada("GET", f"/api/kernels/{ids['kernel']}").json["execution_state"] == "idle", 30
     )
-    yield World(Client(url), ada, bob, admin, ids)
+    wait_until(lambda: expired("GET", "/api/me").status in (401, 429), 30)
+    yield World(Client(url), ada, bob, admin, looker, revoked, expired, ids)
     ada("DELETE", f"/api/kernels/{ids['kernel']}")
+
+
+def made(gateway: GatewayProcess, user: str, *options: str) -> str:
+    """A key with options."""
+    state = ("--state-dir", str(gateway.state_dir))
+    return gateway.run("keys", "create", "--user", user, *options, *state).strip()
 
 
 def parameters(path: str) -> list[str]:
@@ -117,6 +136,87 @@ def test_nobody_gets_in_without_a_key(
     answer = ask(world.nobody, method, path, operation, world.ids)
     # Hosts are refused by a close code after the upgrade, see the next test.
     assert answer.status == (101 if for_hosts else 401), answer.body
+
+
+def is_for_hosts(operation: dict[str, Any]) -> bool:
+    return operation.get("security") == [{"hostToken": []}]
+
+
+#: What needs a key of a user.
+CLOSED = [one for one in OPERATIONS if one[1] not in PUBLIC and not is_for_hosts(one[2])]
+
+
+@pytest.mark.parametrize("who", ["revoked", "expired"])
+@pytest.mark.parametrize(
+    ("method", "path", "operation"), CLOSED, ids=[f"{one[0]} {one[1]}" for one in CLOSED]
+)
+def test_a_key_that_is_worth_nothing_any_more_opens_nothing_of_its_owner(
+    world: World, who: str, method: str, path: str, operation: dict[str, Any]
+) -> None:
+    answer = ask(getattr(world, who), method, path, operation, world.ids)
+    # Too many wrong keys from this address: the tests try them all within a minute.
+    assert answer.status in (401, 429), answer.body
+    assert world.ids["session"] not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"), CLOSED, ids=[f"{one[0]} {one[1]}" for one in CLOSED]
+)
+def test_a_read_only_key_sees_what_its_owner_sees_and_changes_nothing(
+    world: World, method: str, path: str, operation: dict[str, Any]
+) -> None:
+    answer = ask(world.looker, method, path, operation, world.ids)
+    is_read = method == "GET" and not operation.get("x-clouditia-websocket")
+    if path == "/logout":
+        assert answer.status == 204
+    elif is_read:
+        assert answer.status == 200, answer.body
+    else:
+        assert answer.status == 403, answer.body
+        is_for_admins = operation.get("x-clouditia-admin")
+        assert ("admin" if is_for_admins else "may only look") in answer.json["message"]
+    assert_untouched(world)
+
+
+@pytest.mark.parametrize("subprotocol", ["v1.resume.clouditia", ""], ids=["link", "legacy"])
+def test_an_id_of_somebody_else_in_a_websocket_message_or_query_gets_nothing_of_hers(
+    world: World, subprotocol: str
+) -> None:
+    """Bob on his own kernel names ada's: in the HELLO, as the session, in the query."""
+    own = world.bob("POST", "/api/kernels", {"name": "python3"}).json["id"]
+    query = f"?session_id={world.ids['session']}&kernel_id={world.ids['kernel']}"
+    url = f"ws://{world.bob.host}:{world.bob.port}/api/kernels/{own}/channels{query}"
+    header = {"msg_id": "1", "session": world.ids["session"], "msg_type": "kernel_info_request"}
+    legacy = json.dumps({"channel": "shell", "header": header, "content": {}})
+    hello = Hello("c", kernel_id=world.ids["kernel"]).encode()
+    try:
+        with connect(
+            url,
+            subprotocols=[Subprotocol(subprotocol)] if subprotocol else None,
+            additional_headers={"Authorization": f"token {world.bob.key}"},
+        ) as socket:
+            socket.send(hello if subprotocol else legacy)
+            heard = heard_until(socket, b"kernel_info_reply")
+        assert OWNER.encode() not in heard
+        if subprotocol:
+            assert f"this is kernel {own}, not {world.ids['kernel']}".encode() in heard
+        else:
+            assert world.ids["kernel"].encode() not in heard
+    finally:
+        assert world.bob("DELETE", f"/api/kernels/{own}").status == 204
+    assert_untouched(world)
+
+
+def heard_until(socket: ClientConnection, wanted: bytes) -> bytes:
+    """All that came until then, or until the other side closed."""
+    heard = b""
+    try:
+        while wanted not in heard:
+            message = socket.recv(timeout=60)
+            heard += message.encode() if isinstance(message, str) else message
+    except ConnectionClosed:
+        pass
+    return heard
 
 
 def names_something_owned(path: str, operation: dict[str, Any]) -> bool:

@@ -37,6 +37,7 @@ from clouditia.protocol.messages import (
 from clouditia.protocol.outbox import Outbox
 from clouditia.testing.waiting import wait_until_async
 from clouditia.transport.link_runner import LinkRunner, TransportClosed
+from clouditia_gateway.audit.log import NoAudit
 from clouditia_gateway.auth import Authentication
 from clouditia_gateway.channels.handed_over import HandedOver
 from clouditia_gateway.channels.handlers import websocket_handlers
@@ -127,6 +128,7 @@ class BareGateway:
             authenticator=FakeAuthenticator(),
             live_connections=self.live,
             handed_over=HandedOver(self.live, self.hub.tell),
+            audit=NoAudit(),
         )
         routes = websocket_handlers(context)
         self.stock_sessions = routes[-1][2]["stock_sessions"]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 
-from clouditia.errors import ClouditiaError
+from clouditia.errors import ClouditiaError, PermissionDeniedError
 from clouditia.protocol.frames import MAX_FRAME_BYTES
 from clouditia.protocol.handshake import STOCK_SUBPROTOCOL, SUBPROTOCOL
 from clouditia.protocol.messages import MAX_MESSAGE_BYTES
+from clouditia_gateway.audit.kernels import by
 from clouditia_gateway.channels.host_access import HostAccess
 from clouditia_gateway.channels.origin import is_origin_allowed
 from clouditia_gateway.channels.relay import Relay
@@ -71,8 +72,14 @@ class ClientChannelsHandler(ChannelSocket):
         try:
             found = self.context.authenticator.authenticate(self.request, allow_query_token=True)
             self.principal: Principal = found.principal
+            if found.principal.is_read_only:
+                raise PermissionDeniedError("this key may only look, not send a kernel anything")
             self.context.registry.get_kernel(self.path_kwargs["kernel_id"], self.principal)
         except ClouditiaError as error:
+            if isinstance(error, PermissionDeniedError):
+                self.context.audit.refused(
+                    "permission_refused", **by(self.principal), request=self.request.path
+                )
             wire = error.to_wire()
             self.set_status(http_status(error))
             if wire["retry_after"] is not None:
@@ -126,6 +133,9 @@ class ClientChannelsHandler(ChannelSocket):
         self._unregister = self.context.live_connections.register(self.principal, self.shut)
         protocol = self.selected_subprotocol
         log.info("client of kernel %s connected, %s", kernel_id, protocol or "legacy form")
+        self.context.audit.record(
+            "kernel_attached", **by(self.principal), kernel_id=kernel_id, form=protocol or "legacy"
+        )
         access = HostAccess(self.context, kernel_id, self.principal, protocol or "legacy")
         if protocol == SUBPROTOCOL:
             self._speaker = Relay(self, access)

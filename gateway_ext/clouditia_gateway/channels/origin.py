@@ -7,7 +7,29 @@ this host or from an allowed origin, matched whole (CVE-2026-40110 was a prefix 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def is_foreign_page(headers: Mapping[str, str], settings: Mapping[str, Any]) -> bool:
+    """Whether a browser says that a page of another site has sent this request.
+
+    Args:
+        headers: Of the request. ``Sec-Fetch-Site`` shows what has no ``Origin``, such as images.
+        settings: Tornado's; jupyter_server keeps allowed origins there.
+    """
+    origin = headers.get("Origin")
+    if origin is None:
+        return headers.get("Sec-Fetch-Site", "none").lower() not in ("none", "same-origin")
+    return not is_origin_allowed(
+        origin,
+        headers.get("Host"),
+        allow_origin=settings.get("allow_origin", ""),
+        allow_origin_pat=settings.get("allow_origin_pat", ""),
+    )
 
 
 def is_origin_allowed(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clouditia_gateway.audit.log import AuditLog
 from clouditia_gateway.clock import iso_now
 from clouditia_gateway.config import default_state_dir
 from clouditia_gateway.keys import KeyStore
@@ -16,6 +17,8 @@ from clouditia_gateway.state_dir import StateDir
 from clouditia_gateway.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from clouditia_gateway.store import KeyRecord
 
     Subparsers = argparse._SubParsersAction[Any]  # noqa: SLF001  (argparse names it in no other way)
@@ -32,6 +35,9 @@ def command(subparsers: Subparsers) -> None:
     create = actions.add_parser("create", help="print a new key, once")
     create.add_argument("--user", required=True, help="whose key it is")
     create.add_argument("--admin", action="store_true", help="a key that may do everything")
+    create.add_argument(
+        "--read-only", action="store_true", help="a key that may look and change nothing"
+    )
     create.add_argument("--expires-days", type=float, metavar="N", help="default: never")
     create.set_defaults(run=_create)
     listing = actions.add_parser("list", help="show all keys, without their secrets")
@@ -43,16 +49,21 @@ def command(subparsers: Subparsers) -> None:
         action.add_argument("--state-dir", type=Path, help="the gateway's state directory")
 
 
-def _open_store(args: argparse.Namespace) -> Store:
+@contextmanager
+def _keys(args: argparse.Namespace) -> Iterator[KeyStore]:
     state = StateDir(args.state_dir or default_state_dir())
     state.prepare()
-    return Store(state.database)
+    with closing(Store(state.database)) as store:
+        yield KeyStore(store, AuditLog(state.path))
 
 
 def _create(args: argparse.Namespace) -> int:
-    with closing(_open_store(args)) as store:
-        record, key = KeyStore(store).mint(
-            args.user, is_admin=args.admin, expires_days=args.expires_days
+    with _keys(args) as keys:
+        record, key = keys.mint(
+            args.user,
+            is_admin=args.admin,
+            expires_days=args.expires_days,
+            scope="read" if args.read_only else "all",
         )
     if args.json:
         print(json.dumps(_public(record) | {"key": key}))
@@ -64,21 +75,22 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    with closing(_open_store(args)) as store:
-        records = KeyStore(store).list()
+    with _keys(args) as keys:
+        records = keys.list()
     if args.json:
         print(json.dumps([_public(record) for record in records]))
         return 0
     for record in records:
         kind = "admin" if record.is_admin else "user"
+        kind += " read-only" if record.scope == "read" else ""
         last = record.last_used_at or "never used"
-        print(f"{record.key_id}  {_standing(record):8}{kind:6} {record.user:20} {last}")
+        print(f"{record.key_id}  {_standing(record):8}{kind:16} {record.user:20} {last}")
     return 0
 
 
 def _revoke(args: argparse.Namespace) -> int:
-    with closing(_open_store(args)) as store:
-        record = KeyStore(store).revoke(args.key_id)
+    with _keys(args) as keys:
+        record = keys.revoke(args.key_id)
     if args.json:
         print(json.dumps({"revoked": record.key_id, "user": record.user}))
     else:
@@ -100,6 +112,7 @@ def _public(record: KeyRecord) -> dict[str, object]:
         "key_id": record.key_id,
         "user": record.user,
         "is_admin": record.is_admin,
+        "scope": record.scope,
         "state": _standing(record),
         "created_at": record.created_at,
         "expires_at": record.expires_at,

@@ -17,7 +17,10 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from clouditia.errors import ClouditiaError, PackageTooLarge, PermissionDeniedError
-from clouditia_gateway.config import MAX_BODY_BYTES
+from clouditia_gateway.audit import caller
+from clouditia_gateway.audit.kernels import by
+from clouditia_gateway.channels.origin import is_foreign_page
+from clouditia_gateway.config import MAX_BODY_BYTES, MAX_JSON_DEPTH
 from clouditia_gateway.context import SETTING
 from clouditia_gateway.errors import (
     BadRequestError,
@@ -25,6 +28,7 @@ from clouditia_gateway.errors import (
     NotFoundError,
     http_status,
 )
+from clouditia_gateway.handlers.json_depth import is_deeper_than
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,12 +51,15 @@ class GatewayHandler(RequestHandler):
     is_public: ClassVar[bool] = False
     #: Whether only admins may use it.
     needs_admin: ClassVar[bool] = False
+    #: Whether a read-only key may use all methods, too, because none changes anything.
+    is_harmless: ClassVar[bool] = False
     #: Whether ``?token=`` counts here.
     allow_query_token: ClassVar[bool] = False
     max_body_bytes: ClassVar[int] = MAX_BODY_BYTES
 
     def initialize(self) -> None:
         """Start with an empty body and nobody."""
+        caller.address.set(str(self.request.remote_ip))
         self._body = bytearray()
         self._body_size = 0
         self._principal: Principal | None = None
@@ -84,6 +91,7 @@ class GatewayHandler(RequestHandler):
     def prepare(self) -> None:
         """Runs before the body is read."""
         self._check_declared_size()
+        self._check_page()
         if self.is_public:
             return
         found = self.context.authenticator.authenticate(
@@ -94,6 +102,20 @@ class GatewayHandler(RequestHandler):
             self.check_form_token()
         if self.needs_admin and not found.principal.is_admin:
             raise PermissionDeniedError("this needs an admin key")
+        changes = self.request.method not in _SAFE_METHODS and not self.is_harmless
+        if changes and found.principal.is_read_only:
+            raise PermissionDeniedError("this key may only look, not change anything")
+
+    def _check_page(self) -> None:
+        """Pages of other sites may neither change anything nor get at what needs a key.
+
+        Raises:
+            PermissionDeniedError: a browser says that such a page has sent this.
+        """
+        if self.is_public and self.request.method in _SAFE_METHODS:
+            return
+        if is_foreign_page(self.request.headers, self.settings):
+            raise PermissionDeniedError("pages of other sites may not do this")
 
     def check_form_token(self) -> None:
         """A request that a browser may have been tricked into must show the ``_xsrf`` value.
@@ -156,6 +178,8 @@ class GatewayHandler(RequestHandler):
             value = json.loads(raw)
         except (ValueError, RecursionError):
             raise BadRequestError("the body is not valid JSON") from None
+        if is_deeper_than(value, MAX_JSON_DEPTH):
+            raise BadRequestError(f"the body is nested deeper than {MAX_JSON_DEPTH} levels")
         if not isinstance(value, dict):
             raise BadRequestError(f"the body must be a JSON object, got {type(value).__name__}")
         return value
@@ -199,6 +223,13 @@ class GatewayHandler(RequestHandler):
         status = http_status(error) if isinstance(cause, ClouditiaError) else status_code
         if wire["retry_after"] is not None:
             self.set_header("Retry-After", str(wire["retry_after"]))
+        if status == 403:
+            self.context.audit.refused(
+                "permission_refused",
+                **({} if self._principal is None else by(self._principal)),
+                request=f"{self.request.method} {self.request.path}",
+                why=error.message,
+            )
         if status == 401:
             self.set_header("WWW-Authenticate", "Bearer")
         self.answer(wire, status=status)

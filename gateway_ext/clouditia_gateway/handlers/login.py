@@ -10,6 +10,7 @@ from html import escape
 from urllib.parse import parse_qs
 
 from clouditia.errors import AuthenticationError
+from clouditia_gateway.audit.kernels import by
 from clouditia_gateway.auth import COOKIE_NAME
 from clouditia_gateway.errors import BadRequestError
 from clouditia_gateway.handlers.base import GatewayHandler
@@ -41,6 +42,8 @@ class PageHandler(GatewayHandler):
         self.set_status(status)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", _PAGE_CSP)
+        # With "no-referrer", browsers would send the form as if it came from nowhere.
+        self.set_header("Referrer-Policy", "same-origin")
         self.finish(_PAGE.format(body=body))
 
     def user(self) -> str | None:
@@ -104,6 +107,7 @@ class LoginHandler(PageHandler):
                 raise
             self._show_form(f"<p role=alert>{escape(str(exc))}</p>", status=401)
             return
+        self.context.audit.record("logged_in", **by(principal))
         self.set_cookie(
             COOKIE_NAME,
             self.context.authenticator.cookie_for(principal),
@@ -137,6 +141,7 @@ class LogoutHandler(PageHandler):
     """``/logout``."""
 
     is_public = False
+    is_harmless = True
 
     def post(self) -> None:
         """Forget the cookie."""

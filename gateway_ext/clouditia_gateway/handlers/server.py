@@ -6,7 +6,7 @@ import json
 
 from clouditia import __version__
 from clouditia_gateway.clock import iso
-from clouditia_gateway.config import MAX_BODY_BYTES, MAX_MESSAGE_BYTES
+from clouditia_gateway.config import MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_MESSAGE_BYTES
 from clouditia_gateway.errors import BadRequestError
 from clouditia_gateway.handlers.base import PROTOCOL_VERSION, GatewayHandler
 from clouditia_gateway.identity import user_model
@@ -101,6 +101,8 @@ class InfoHandler(GatewayHandler):
                 "simulated_gpus": config.simulate_gpus or None,
                 "limits": {
                     "kernels_per_user": config.kernels_per_user,
+                    "connections_per_address": config.connections_per_address,
+                    "json_depth": MAX_JSON_DEPTH,
                     "body_bytes": MAX_BODY_BYTES,
                     "message_bytes": MAX_MESSAGE_BYTES,
                     "env_value_chars": MAX_VALUE_CHARS,

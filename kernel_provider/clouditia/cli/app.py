@@ -36,6 +36,7 @@ BUILT_IN = {
 }
 #: One line of help for the commands that our own other packages add.
 _KNOWN_EXTERNAL = {
+    "audit": "read and verify the audit log of a gateway",
     "gateway": "start or stop a gateway on this machine",
     "keys": "create, list and revoke API keys of a gateway",
 }

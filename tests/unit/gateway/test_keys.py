@@ -9,6 +9,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 from clouditia.errors import AuthenticationError, ConfigError
 from clouditia_gateway.auth import COOKIE_NAME, Authenticator
+from clouditia_gateway.errors import http_status
 from clouditia_gateway.keys import KeyStore
 from clouditia_gateway.live import LiveConnections, watch_keys
 from clouditia_gateway.logs import redact
@@ -206,6 +207,36 @@ def test_failures_are_forgiven_with_time() -> None:
     now[0] = 6.0
     assert throttle.failed("a") == 0.0
     assert throttle.failed("a") > 0
+
+
+def test_guesses_at_one_key_from_many_addresses_are_slowed_down_and_the_key_still_works(
+    store: Store,
+) -> None:
+    keys = KeyStore(store)
+    _, key = keys.mint("ada")
+    authenticator = Authenticator(keys, SECRET)
+    wrong = key[:-1] + ("0" if key[-1] != "0" else "1")
+
+    def guess(number: int) -> AuthenticationError:
+        sent = request(address=f"10.0.1.{number}", Authorization=f"Bearer {wrong}")
+        with pytest.raises(AuthenticationError) as refused:
+            authenticator.authenticate(sent)
+        return refused.value
+
+    refusals = [guess(number) for number in range(FAILURES_PER_MINUTE + 1)]
+    assert [http_status(one) for one in refusals] == [401] * FAILURES_PER_MINUTE + [429]
+    assert "for this key" in refusals[-1].message
+    right = request(address="10.0.1.1", Authorization=f"Bearer {key}")
+    assert authenticator.authenticate(right).principal.user == "ada"
+
+
+def test_a_read_only_key_is_known_as_one_and_no_other_scope_exists(store: Store) -> None:
+    keys = KeyStore(store)
+    _, key = keys.mint("ada", scope="read")
+    assert keys.authenticate(key).is_read_only
+    assert not keys.authenticate(keys.mint("ada")[1]).is_read_only
+    with pytest.raises(ConfigError, match="one of all, read"):
+        keys.mint("ada", scope="write")
 
 
 def test_revocation_closes_the_connections_of_that_key_only(store: Store) -> None:

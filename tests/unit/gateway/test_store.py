@@ -9,7 +9,7 @@ import pytest
 
 from clouditia.errors import ConfigError
 from clouditia_gateway.records import KernelRecord
-from clouditia_gateway.schema import VERSION
+from clouditia_gateway.schema import MIGRATIONS, VERSION
 from clouditia_gateway.store import SessionRecord, Store
 
 NOW = "2026-01-01T00:00:00.000000Z"
@@ -23,6 +23,20 @@ def kernel(number: int, owner: str = "ada", token: str = "t") -> KernelRecord:
 
 def session(number: int, kernel_id: str, path: str, owner: str = "ada") -> SessionRecord:
     return SessionRecord(f"s{number}", owner, path, "", "notebook", kernel_id, NOW)
+
+
+def test_a_database_of_the_first_version_gets_scopes_and_its_keys_keep_all_rights(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "g.sqlite3"
+    with closing(sqlite3.connect(path)) as db:
+        for statement in MIGRATIONS[0]:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 1")
+        db.execute("INSERT INTO keys VALUES ('k', 'ada', 0, 'x', 'now', NULL, NULL, NULL)")
+        db.commit()
+    with closing(Store(path)) as store:
+        assert [(key.user, key.scope) for key in list(store.keys())] == [("ada", "all")]
 
 
 def test_a_database_of_a_newer_program_is_refused_in_a_sentence_and_not_touched(
