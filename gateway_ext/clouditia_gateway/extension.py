@@ -20,6 +20,7 @@ from traitlets import Bool, Int, Unicode
 from traitlets.config import Config
 
 from clouditia_gateway.config import (
+    DEFAULT_CONNECTIONS_PER_ADDRESS,
     DEFAULT_KERNELS_PER_USER,
     GatewayConfig,
     default_state_dir,
@@ -58,6 +59,12 @@ class ClouditiaGateway(ExtensionApp):
         DEFAULT_KERNELS_PER_USER, config=True, help="Limit of live kernels of one user."
     )
 
+    connections_per_address = Int(
+        DEFAULT_CONNECTIONS_PER_ADDRESS,
+        config=True,
+        help="Limit of open connections from one address of another machine.",
+    )
+
     aliases: dict[str, str] = {  # noqa: RUF012  (so declared by the base)
         "host": "ClouditiaGateway.host",
         "port": "ClouditiaGateway.port",
@@ -87,6 +94,7 @@ class ClouditiaGateway(ExtensionApp):
             is_embedded=self.embedded,
             root_dir=Path(self.root_dir) if self.root_dir else None,
             kernels_per_user=self.kernels_per_user,
+            connections_per_address=self.connections_per_address,
         )
 
     def initialize_settings(self) -> None:

@@ -25,10 +25,10 @@ for _name in _hidden:
 
 from jupyter_server.serverapp import ServerApp  # noqa: E402
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager  # noqa: E402
-from tornado.httpserver import HTTPServer  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 from clouditia_gateway.config import MAX_BODY_BYTES  # noqa: E402
+from clouditia_gateway.front_door import FrontDoor  # noqa: E402
 from clouditia_gateway.identity import ClosedAuthorizer, KeyIdentityProvider  # noqa: E402
 
 if TYPE_CHECKING:
@@ -105,11 +105,12 @@ class GatewayServer(ServerApp):
 
     def init_httpserver(self) -> None:
         """Serve on sockets that are bound already; accepting begins in :meth:`_post_start`."""
-        self._http_server = HTTPServer(
+        self._http_server = FrontDoor.around(
             self.web_app,
-            ssl_options=self.gateway.tls,
-            max_body_size=_MAX_HTTP_BODY_BYTES,
-            max_header_size=64 * 1024,
+            tls=self.gateway.tls,
+            max_body_bytes=_MAX_HTTP_BODY_BYTES,
+            connections_per_address=self.gateway.config.connections_per_address,
+            audit=self.gateway.context.audit,
         )
 
     def start_app(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from urllib.parse import urlencode
 
 import pytest
@@ -21,6 +22,9 @@ GONE = [
     "/static/style/index.css", "/api/security/csp-report", "/metrics", "/lab", "/notebooks/x",
     "/api/spec.yaml", "/favicon.ico", "/api/kernels/", "/custom/custom.js", "/terminals/1",
 ]  # fmt: skip
+
+
+SHORT = {"v1.resume.clouditia": "link", "v1.kernel.websocket.jupyter.org": "v1", "": "legacy"}
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +221,12 @@ def test_guessing_is_slowed_down_and_valid_keys_are_not(
     assert client("GET", "/api/kernels").status == 200
 
 
-def test_revoking_a_key_closes_its_websockets_within_5_s(module_gateway: GatewayProcess) -> None:
+@pytest.mark.parametrize(
+    "subprotocol", ["v1.resume.clouditia", "v1.kernel.websocket.jupyter.org", ""], ids=SHORT.get
+)
+def test_revoking_a_key_closes_its_websockets_within_5_s(
+    module_gateway: GatewayProcess, subprotocol: str
+) -> None:
     key = module_gateway.create_key("rita")
     owner = Client(module_gateway.url, key)
     kernel_id = owner("POST", "/api/kernels").json["id"]
@@ -226,12 +235,14 @@ def test_revoking_a_key_closes_its_websockets_within_5_s(module_gateway: Gateway
         with connect(
             url,
             additional_headers={"Authorization": f"Bearer {key}"},
-            subprotocols=[Subprotocol("v1.kernel.websocket.jupyter.org")],
+            subprotocols=[Subprotocol(subprotocol)] if subprotocol else None,
         ) as socket_of_rita:
             state = ("--state-dir", str(module_gateway.state_dir))
             module_gateway.run("keys", "revoke", key.split("_")[1], *state)
+            revoked_at = time.monotonic()
             with pytest.raises(ConnectionClosed) as closed:
                 read_until_closed(socket_of_rita)
+            assert time.monotonic() - revoked_at <= 5
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 4401
             assert "revoked" in closed.value.rcvd.reason

@@ -247,7 +247,13 @@ FORGED: dict[str, list[bytes | str]] = {
         bytes([1]) + b'{"client_id": "' + b"x" * 100_000 + b'"}',
         Hello("c", kernel_id="of somebody else").encode(),
     ],
-    STOCK_SUBPROTOCOL: [b"", COUNT, COUNT * 8, (6).to_bytes(8, "little") + COUNT * 6],
+    STOCK_SUBPROTOCOL: [
+        b"",
+        (2**24).to_bytes(8, "little"),
+        COUNT,
+        COUNT * 8,
+        (6).to_bytes(8, "little") + COUNT * 6,
+    ],
     "": [b"", b"\xff" * 8, (2**31).to_bytes(4, "big") * 16, "{", '{"header": 1}', "[" * 100_000],
 }
 

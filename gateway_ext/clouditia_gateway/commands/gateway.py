@@ -21,7 +21,13 @@ from clouditia.errors import (
     TimeoutError,
     error_from_wire,
 )
-from clouditia_gateway.config import GatewayConfig, default_state_dir, normal_base_url
+from clouditia_gateway.config import (
+    DEFAULT_CONNECTIONS_PER_ADDRESS,
+    DEFAULT_KERNELS_PER_USER,
+    GatewayConfig,
+    default_state_dir,
+    normal_base_url,
+)
 from clouditia_gateway.state_dir import StateDir
 
 if TYPE_CHECKING:
@@ -60,6 +66,20 @@ def _add_start(actions: Subparsers) -> None:
     start.add_argument(
         "--simulate-gpus", default="", metavar="SPEC", help="such as 2xH100:80GiB; for trying out"
     )
+    start.add_argument(
+        "--kernels-per-user",
+        type=int,
+        default=DEFAULT_KERNELS_PER_USER,
+        metavar="N",
+        help="how many kernels one user may have (default: %(default)s)",
+    )
+    start.add_argument(
+        "--connections-per-address",
+        type=int,
+        default=DEFAULT_CONNECTIONS_PER_ADDRESS,
+        metavar="N",
+        help="how many connections another machine may hold (default: %(default)s)",
+    )
     start.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
     start.set_defaults(run=_start)
 
@@ -86,6 +106,8 @@ def _start(args: argparse.Namespace) -> int:
         simulate_gpus=args.simulate_gpus,
         is_embedded=args.embedded,
         root_dir=args.root_dir,
+        kernels_per_user=args.kernels_per_user,
+        connections_per_address=args.connections_per_address,
     )
     from clouditia_gateway.extension import run_gateway  # slow to import; --help is not
 
