@@ -19,8 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from clouditia.errors import ConfigError
+from clouditia.errors import ConfigError, RemoteProtocolError
 from clouditia.settings import write_private
+from clouditia.terminal_text import visible
 
 __all__ = [
     "InstalledSpec",
@@ -41,7 +42,10 @@ PROVISIONER = "clouditia-provisioner"
 ATTACH_PROVISIONER = "clouditia-attach-provisioner"
 #: Front ends show them in launchers and menus; the names are Jupyter's.
 LOGOS = ("logo-svg.svg", "logo-64x64.png", "logo-32x32.png")
-_VALID_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_VALID_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+#: What a gateway may make appear in the user's menus.
+MAX_SPECS = 200
+_MAX_TITLE_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def build_spec(
     return {
         "argv": kernel_argv(target, kernel, kernel_id=kernel_id),
         "display_name": display_name or f"{short_title(remote, kernel)} · {target}",
-        "language": str(remote.get("language") or "python"),
+        "language": visible(remote.get("language") or "python", limit=_MAX_TITLE_CHARS),
         "interrupt_mode": "message",
         "metadata": metadata,
     }
@@ -199,12 +203,18 @@ def remote_specs_of(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
         spec = entry.get("spec") if isinstance(entry, dict) else None
         if isinstance(spec, dict) and _identity(spec) is None:
             found[str(name)] = spec
+    if len(found) > MAX_SPECS:
+        raise RemoteProtocolError(
+            f"the gateway offers {len(found)} kernels, at most {MAX_SPECS} are taken: each would "
+            "become a folder of yours"
+        )
     return found
 
 
 def short_title(remote: dict[str, Any], kernel: str) -> str:
     """What a kernel is called on its gateway, without what ipykernel adds."""
-    return str(remote.get("display_name") or kernel).removesuffix(" (ipykernel)")
+    title = str(remote.get("display_name") or kernel).removesuffix(" (ipykernel)")
+    return visible(title, limit=_MAX_TITLE_CHARS)
 
 
 def _unique_titles(target: str, specs: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from clouditia.errors import (
     RemoteProtocolError,
     error_from_wire,
 )
+from clouditia.rest_answers import MAX_ANSWER_BYTES, checked_kernel, read_answer
 from clouditia.settings import authorization
 from clouditia.transport.tls import PinMismatch, policy_for
 
@@ -36,7 +37,6 @@ __all__ = ["API_PREFIX", "GatewayClient"]
 API_PREFIX = "/clouditia/api/v1"
 #: Every answer of a Clouditia gateway carries it, and of no other server.
 PROTOCOL_HEADER = "X-Clouditia-Protocol"
-_MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
 class GatewayClient:
@@ -142,18 +142,19 @@ class GatewayClient:
         body: dict[str, object] = {"name": name, "env": env, "path": path}
         if kernel_id is not None:
             body["kernel_id"] = kernel_id
-        return self._object("POST", "/api/kernels", body)
+        return checked_kernel(self.request("POST", "/api/kernels", body), "POST /api/kernels")
 
     def list_kernels(self) -> list[dict[str, Any]]:
         """Models of all kernels that this key may see."""
         kernels = self.request("GET", "/api/kernels")
         if not isinstance(kernels, list):
             raise self._no_jupyter("GET", "/api/kernels", "no list")
-        return kernels
+        return [checked_kernel(kernel, "GET /api/kernels") for kernel in kernels]
 
     def get_kernel(self, kernel_id: str) -> dict[str, Any]:
         """The kernel's model."""
-        return self._object("GET", _kernel_path(kernel_id))
+        path = _kernel_path(kernel_id)
+        return checked_kernel(self.request("GET", path), f"GET {path}")
 
     def interrupt(self, kernel_id: str) -> None:
         """Interrupt what the kernel runs."""
@@ -213,15 +214,15 @@ class GatewayClient:
             )
             sent = True
             response = connection.getresponse()
-            answer = response.read(_MAX_ANSWER_BYTES + 1)
+            answer = read_answer(response, self._timeout)
         except ssl.SSLError as exc:
             raise self._tls_error(exc) from exc
         except (OSError, http.client.HTTPException) as exc:
             raise self._unreachable(method, path, exc, sent=sent) from exc
         finally:
             connection.close()
-        if len(answer) > _MAX_ANSWER_BYTES:
-            raise self._no_jupyter(method, path, f"more than {_MAX_ANSWER_BYTES} bytes")
+        if answer is None:
+            raise self._no_jupyter(method, path, f"more than {MAX_ANSWER_BYTES} bytes")
         self.clock_offset_s = _clock_offset(response.headers.get("Date"))
         return response.status, response.headers, answer
 

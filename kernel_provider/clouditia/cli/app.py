@@ -18,7 +18,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeAlias
 
 from clouditia import __version__
-from clouditia.errors import ClouditiaError, ConfigError
+from clouditia.errors import ClouditiaError, ConfigError, ExecutionError
+from clouditia.terminal_text import TerminalFilter, visible
 
 __all__ = ["CommandParser", "Subparsers", "build_parser", "run_command"]
 
@@ -155,9 +156,12 @@ def _report(error: ClouditiaError, *, wants_json: bool) -> int:
     if wants_json:
         print(json.dumps({"error": error.to_wire()}))
     else:
-        print(f"clouditia: {error.message}", file=sys.stderr)
+        # A traceback of a cell may be coloured; all else is a sentence.
+        is_output = isinstance(error, ExecutionError)
+        message = error.message if is_output else visible(error.message, keep_lines=True)
+        print(f"clouditia: {TerminalFilter().feed(message)}", file=sys.stderr)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            print(f"  {visible(error.hint)}", file=sys.stderr)
     return error.exit_code
 
 

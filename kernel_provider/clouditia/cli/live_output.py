@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
+from clouditia.terminal_text import TerminalFilter
+
 __all__ = ["LiveOutput"]
 
 
@@ -21,6 +23,8 @@ class LiveOutput:
         self._out = out
         self._err = err
         self._as_json = as_json
+        # Files and pipes get what was printed, byte by byte.
+        self._filters = {stream: TerminalFilter() for stream in (out, err) if stream.isatty()}
 
     def show(self, msg_type: str, content: dict[str, Any]) -> None:
         """Write one message; those that show nothing are left out."""
@@ -29,6 +33,8 @@ class LiveOutput:
             self._out.flush()
             return
         stream, text = self._text(msg_type, content)
+        if stream in self._filters:
+            text = self._filters[stream].feed(text)
         if text:
             stream.write(text)
             stream.flush()

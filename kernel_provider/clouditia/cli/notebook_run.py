@@ -35,6 +35,7 @@ from clouditia.kernelspecs import build_spec, spec_name
 __all__ = ["NotebookRun", "Where", "read_source"]
 
 _PROBE_TIMEOUT_S = 5.0
+_MAX_WHERE_CHARS = 1000
 #: Evaluated in the kernel as a user expression: nothing appears in the user's namespace. CUDA is
 #: asked only where the notebook has used it.
 _WHERE = (
@@ -192,8 +193,11 @@ class NotebookRun:
     async def _find_out_where(self) -> None:
         with contextlib.suppress(Exception):  # a fact for the last line must not fail a run
             reply = await asyncio.wait_for(self._client.ask(_WHERE), _PROBE_TIMEOUT_S)
-            facts = json.loads(ast.literal_eval(reply))
-            self.where.host, self.where.gpu = str(facts["host"]), facts["gpu"]
+            # The answer is whatever the other side likes: Python's parser must not get to see
+            # a deep one.
+            facts = json.loads(ast.literal_eval(reply[:_MAX_WHERE_CHARS]))
+            self.where.host = str(facts["host"])
+            self.where.gpu = None if facts["gpu"] is None else str(facts["gpu"])
 
     def _cell_error(self, exc: CellExecutionError) -> ClouditiaError:
         if exc.ename == KernelDied.__name__:  # the kernel host's answer to pending requests

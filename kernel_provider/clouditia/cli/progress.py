@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TextIO
 
+from clouditia.terminal_text import TerminalFilter
+
 __all__ = ["Progress"]
 
 _MAX_LINE = 60
@@ -27,6 +29,7 @@ class Progress:
         self._title = ""
         self._pending = False
         self._at_line_start = True
+        self._filters: dict[TextIO, TerminalFilter] = {}
 
     def cell_started(self, source: str) -> None:
         """A cell begins; on a terminal its line stands there until it is done."""
@@ -40,7 +43,10 @@ class Progress:
     def text(self, name: str, text: str) -> None:
         """A cell printed something."""
         self._clear()
-        self._write(sys.stderr if name == "stderr" else self._out, text)
+        stream = sys.stderr if name == "stderr" else self._out
+        if stream.isatty():
+            text = self._filters.setdefault(stream, TerminalFilter()).feed(text)
+        self._write(stream, text)
 
     def cell_done(self) -> None:
         """A cell is done, well or not."""

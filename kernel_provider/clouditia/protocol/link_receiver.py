@@ -24,8 +24,9 @@ class LinkReceiver:
         self.received = 0  # last number that was delivered
         self.handled = 0  # last number that the application is done with
         self._sizes: Deque[Tuple[int, int]] = deque()  # (seq, uncredited bytes), not handled yet
+        # Grows with what arrives: a total is only a claim of the peer.
         self._partial: Optional[bytearray] = None
-        self._partial_filled = 0
+        self._partial_total = 0
         self._partial_freed = 0
         self._taken_bytes = 0  # on this connection
         self._freed_bytes = 0
@@ -95,9 +96,9 @@ class LinkReceiver:
             raise RemoteProtocolError(
                 "a message has at most %d bytes, this one has %d" % (self._max_message, data.total)
             )
-        filled = self._partial_filled if self._partial is not None else 0
+        filled = len(self._partial) if self._partial is not None else 0
         if data.offset != filled or (
-            self._partial is not None and len(self._partial) != data.total
+            self._partial is not None and self._partial_total != data.total
         ):
             raise RemoteProtocolError(
                 "a piece at %d of message %d arrived, %d was expected"
@@ -106,11 +107,11 @@ class LinkReceiver:
 
     def _assemble(self, data: Data) -> Optional[Buffer]:
         if self._partial is None:
-            self._partial = bytearray(data.total)
+            self._partial = bytearray()
+            self._partial_total = data.total
             self._partial_freed = 0
-        end = data.offset + data.payload.nbytes
-        self._partial[data.offset : end] = data.payload
-        self._partial_filled = end
+        self._partial += data.payload
+        end = len(self._partial)
         # A message may be larger than the window: what fills more than half of it is credited
         # at once, or the message could never become whole.
         free = max(0, end - self._window // 2)

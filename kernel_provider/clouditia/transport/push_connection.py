@@ -36,7 +36,8 @@ class PushConnection(Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting: deque[str | Buffer] = deque()
-        self._pieces: list[Buffer] = []
+        # One buffer, not a list: a peer may send a message in a million pieces of one byte.
+        self._pieces = bytearray()
         self._is_text = False
         self._arrived = asyncio.Event()
         self._is_lost = False
@@ -102,9 +103,9 @@ class PushConnection(Connection):
         if event.fin and not self._pieces:
             self._take(event.data)
             return
-        self._pieces.append(event.data)
+        self._pieces += event.data
         if event.fin:
-            whole, self._pieces = b"".join(self._pieces), []
+            whole, self._pieces = self._pieces, bytearray()
             self._take(whole)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -132,6 +132,14 @@ class WebSocketTransport:
         return TransportClosed(text, close_code=received.code)
 
 
+class _OpenWithoutRedirects(open_websocket):
+    """The library follows redirects, and takes the Authorization header along to any host."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Never follow."""
+        return exc
+
+
 def _joined(parts: list[Buffer]) -> Buffer:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -166,7 +174,7 @@ async def connect(
     """
     url = "ws" + url[4:] if url.startswith("http") else url
     try:
-        connection = await open_websocket(
+        connection = await _OpenWithoutRedirects(
             url,
             additional_headers=headers,
             subprotocols=[Subprotocol(name) for name in subprotocols] if subprotocols else None,
@@ -222,6 +230,11 @@ async def adopt(connected: socket.socket) -> WebSocketTransport:
 
 def _refused(url: str, exc: InvalidStatus) -> ClouditiaError:
     status = exc.response.status_code
+    if 300 <= status < 400:
+        return ConfigError(
+            f"{_origin(url)} redirects to {exc.response.headers.get('Location')}",
+            hint="The key is not sent there. If that is the gateway, log in with its URL.",
+        )
     wire = _wire_error(bytes(exc.response.body or b""))
     message = wire.get("message") or f"{_origin(url)} answered HTTP {status}"
     if status not in _BY_STATUS:
