@@ -52,7 +52,7 @@ front-ends: ## what the tests that stand in for VS Code need: node packages (nod
 peers: $(VENV)/.stamp-venv ## other people's servers for the tests: Enterprise Gateway 3.3 in an environment of its own
 	$(BIN)/python tools/peers.py build/peers
 
-lint: $(VENV)/.stamp-dev ## ruff, mypy, import-linter, codespell
+lint: $(VENV)/.stamp-dev ## ruff, mypy, import-linter, codespell, bandit
 	@mkdir -p build
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -61,6 +61,7 @@ lint: $(VENV)/.stamp-dev ## ruff, mypy, import-linter, codespell
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin $(LOCAL_SIDE)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive kernel_provider gateway_ext magics labextension/clouditia_lab
 
 format: $(VENV)/.stamp-dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix

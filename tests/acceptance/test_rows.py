@@ -12,6 +12,7 @@ import pytest
 from tests.acceptance import (
     rows_of_clients,
     rows_of_front_ends,
+    rows_of_security,
     rows_of_transport,
     rows_of_vscode,
 )
@@ -26,6 +27,7 @@ ROWS = read_rows((ROOT / "docs" / "features.md").read_text(encoding="utf-8"))
 CHECKS: dict[str, Callable[[GatewayProcess], None]] = {
     **rows_of_clients.CHECKS,
     **rows_of_front_ends.CHECKS,
+    **rows_of_security.CHECKS,
     **rows_of_transport.CHECKS,
     **rows_of_vscode.CHECKS,
 }

@@ -54,6 +54,9 @@ def scene(module_gateway: GatewayProcess) -> Scene:
     ada, bob, eve = (Client(gateway.url, one) for one in (key, other, look))
     kernel_id = ada("POST", "/api/kernels", {"name": "python3"}).json["id"]
     attach(gateway, kernel_id, key)
+    url = f"ws{gateway.url[4:]}/api/kernels/{kernel_id}/channels"
+    link = [Subprotocol("v1.resume.clouditia")]
+    connect(url, subprotocols=link, additional_headers={"Authorization": f"token {key}"}).close()
     assert bob("DELETE", f"/api/kernels/{kernel_id}").status == 404
     assert eve("POST", "/api/kernels").status == 403
     assert Client(gateway.url, key[:-1] + "x")("GET", "/api/kernels").status == 401
@@ -98,6 +101,7 @@ def execute_request() -> bytes:
         ("key_revoked", {"user": "bob"}),
         ("kernel_started", {"user": "ada", "kernel": "python3", "from": "127.0.0.1"}),
         ("kernel_attached", {"user": "ada", "form": "v1.kernel.websocket.jupyter.org"}),
+        ("kernel_attached", {"user": "ada", "form": "v1.resume.clouditia"}),
         ("kernel_ended", {"user": "ada", "owner": "ada"}),
         ("permission_refused", {"user": "bob", "owner": "ada"}),
         ("permission_refused", {"user": "eve", "request": "POST /api/kernels"}),

@@ -127,15 +127,15 @@ class ClientChannelsHandler(ChannelSocket):
 
     def open(self, kernel_id: str) -> None:  # type: ignore[override]
         """Serve the client in the form that was agreed."""
+        protocol = self.selected_subprotocol
+        self.context.audit.record(
+            "kernel_attached", **by(self.principal), kernel_id=kernel_id, form=protocol or "legacy"
+        )
         if self._was_handed_over(kernel_id):
             return
         super().open()
         self._unregister = self.context.live_connections.register(self.principal, self.shut)
-        protocol = self.selected_subprotocol
         log.info("client of kernel %s connected, %s", kernel_id, protocol or "legacy form")
-        self.context.audit.record(
-            "kernel_attached", **by(self.principal), kernel_id=kernel_id, form=protocol or "legacy"
-        )
         access = HostAccess(self.context, kernel_id, self.principal, protocol or "legacy")
         if protocol == SUBPROTOCOL:
             self._speaker = Relay(self, access)

@@ -7,9 +7,9 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,8 @@ __all__ = ["Finding", "all_findings"]
 
 Status = Literal["ok", "warn", "fail"]
 
+#: Functions that take nothing and give findings as (subject, status, text, next step).
+ENTRY_POINTS = "clouditia.checks"
 _MAX_CLOCK_OFFSET_S = 60.0
 _TIMEOUT_S = 10.0
 #: Package and the major version from which on everything works.
@@ -56,7 +58,21 @@ def all_findings() -> list[Finding]:
     for target in targets:
         findings += _target(target)
     findings += _kernelspecs({target.name for target in targets})
+    findings += _of_other_packages()
     return findings
+
+
+def _of_other_packages() -> Iterator[Finding]:
+    """Checks of packages that this one does not know, such as the gateway's."""
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        try:
+            check: Callable[[], Iterator[tuple[str, Status, str, str]]] = entry_point.load()
+            for found in check():
+                yield Finding(*found)
+        except ImportError:
+            continue  # its package is installed without what it needs: no gateway runs here
+        except Exception as exc:  # noqa: BLE001  (a border: what a check raises is its finding)
+            yield Finding(entry_point.name, "fail", f"the check failed: {exc!r}")
 
 
 def _software() -> Iterator[Finding]:

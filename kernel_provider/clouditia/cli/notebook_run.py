@@ -28,6 +28,7 @@ from clouditia.errors import (
     ExecutionTimeout,
     KernelDied,
     LaunchTimeout,
+    RemoteProtocolError,
     SessionError,
 )
 from clouditia.kernelspecs import build_spec, spec_name
@@ -151,6 +152,11 @@ class NotebookRun:
             if self._interrupted:  # a second Ctrl-C, which nbclient takes for a dead kernel
                 raise KeyboardInterrupt from None
             raise KernelDied(self._why_dead(), hint="Its cells so far are in the output.") from exc
+        except (LookupError, TypeError, ValueError, RecursionError) as exc:
+            raise RemoteProtocolError(
+                f"the kernel sent a message that cannot be read ({exc!r:.200})",
+                hint="The cell's code wrote to the kernel's own channels; see what it calls.",
+            ) from exc
         except RuntimeError as exc:  # what jupyter_client raises where a kernel does not get ready
             if "respond" in str(exc):
                 raise LaunchTimeout(f"the kernel did not get ready: {exc}") from exc
