@@ -56,7 +56,8 @@ def scene(module_gateway: GatewayProcess) -> Scene:
     attach(gateway, kernel_id, key)
     url = f"ws{gateway.url[4:]}/api/kernels/{kernel_id}/channels"
     link = [Subprotocol("v1.resume.clouditia")]
-    connect(url, subprotocols=link, additional_headers={"Authorization": f"token {key}"}).close()
+    with connect(url, subprotocols=link, additional_headers={"Authorization": f"token {key}"}):
+        pass
     assert bob("DELETE", f"/api/kernels/{kernel_id}").status == 404
     assert eve("POST", "/api/kernels").status == 403
     assert Client(gateway.url, key[:-1] + "x")("GET", "/api/kernels").status == 401
