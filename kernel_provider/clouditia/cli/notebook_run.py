@@ -152,6 +152,8 @@ class NotebookRun:
             if self._interrupted:  # a second Ctrl-C, which nbclient takes for a dead kernel
                 raise KeyboardInterrupt from None
             raise KernelDied(self._why_dead(), hint="Its cells so far are in the output.") from exc
+        except ClouditiaError:  # of the provisioner; some are ValueErrors
+            raise
         except (LookupError, TypeError, ValueError, RecursionError) as exc:
             raise RemoteProtocolError(
                 f"the kernel sent a message that cannot be read ({exc!r:.200})",
