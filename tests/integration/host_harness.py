@@ -175,6 +175,8 @@ class HostProcess:
         self.directory = root / "k" / self.kernel_id[:8]
         self.directory.mkdir(parents=True)
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: list[str] = []  # a program that becomes the host
+        self.host_env: dict[str, str] = {}
         self.fields: dict[str, Any] = {
             "format": 1,
             "kernel_id": self.kernel_id,
@@ -200,7 +202,8 @@ class HostProcess:
         launch.write_text(json.dumps(self.fields))
         with (self.directory / "host.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "clouditia_gateway.host", str(launch)],
+                [*self.prefix, sys.executable, "-m", "clouditia_gateway.host", str(launch)],
+                env={**os.environ, **self.host_env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,7 +1,8 @@
 """The engine of this machine: a kernel host is a process in a session of its own.
 
-A host is known by its pid and start time, so a reused pid is never taken for it. It survives the
-gateway; as it may or may not be this process's child, a zombie counts as dead and is reaped.
+A host is known by the machine's run, its pid and start time, so a reused pid is never taken for it.
+It survives the gateway; as it may or may not be this process's child, a zombie counts as dead and
+is reaped. A process whose first thread has ended before the others is still one.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ class LocalEngine:
         finally:
             os.close(log)
         self._children[process.pid] = process
-        words = {"pid": process.pid, "start_time": proc.start_time(process.pid)}
+        words = {
+            "pid": process.pid,
+            "start_time": proc.start_time(process.pid),
+            "boot_id": proc.boot_id(),
+        }
         return HostRef(spec.directory, json.dumps(words))
 
     async def status(self, ref: HostRef) -> HostStatus:
@@ -63,6 +68,8 @@ class LocalEngine:
         words = _json_object(ref.token) or _host_file(ref)
         if not {"pid", "start_time"} <= set(words):
             return HostStatus(HostHealth.DEAD, "the kernel host never started")
+        if _is_of_earlier_boot(words):
+            return HostStatus(HostHealth.DEAD, "its machine was restarted")
         if proc.is_alive(words["pid"], words["start_time"]):
             return HostStatus(HostHealth.ALIVE)
         return HostStatus(HostHealth.DEAD, "the kernel host died")
@@ -70,7 +77,7 @@ class LocalEngine:
     async def stop(self, ref: HostRef) -> None:
         """SIGKILL the host, then the process group of its kernel."""
         words = _json_object(ref.token) or _host_file(ref)
-        if {"pid", "start_time"} <= set(words):
+        if {"pid", "start_time"} <= set(words) and not _is_of_earlier_boot(words):
             await self._kill(words["pid"], words["start_time"])
         kill_leftover_kernel(ref)
 
@@ -105,6 +112,8 @@ def kill_leftover_kernel(ref: HostRef) -> None:
     started at another time is somebody else, and then nothing is done.
     """
     words = _host_file(ref)
+    if _is_of_earlier_boot(words):
+        return  # whoever has these numbers now is somebody else
     group, leader = words.get("kernel_pgid"), words.get("kernel_pid")
     if not isinstance(group, int) or not isinstance(leader, int) or group <= 1:
         return
@@ -112,6 +121,12 @@ def kill_leftover_kernel(ref: HostRef) -> None:
     if stat is not None and stat.start_time != words.get("kernel_start_time"):
         return
     proc.kill_group(group, signal.SIGKILL)
+
+
+def _is_of_earlier_boot(words: dict[str, Any]) -> bool:
+    """Whether the machine was restarted since; False where that is not known."""
+    written, present = words.get("boot_id"), proc.boot_id()
+    return bool(written and present and written != present)
 
 
 def _host_file(ref: HostRef) -> dict[str, Any]:

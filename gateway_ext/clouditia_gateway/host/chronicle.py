@@ -122,6 +122,12 @@ class Chronicle:
         self._append(exit_record(facts, **self._stamp()))
         self.notice("kernel_exited", epoch=self.epoch, **facts)
 
+    def first_of_interest(self) -> int:
+        """Where a new client starts: at the oldest request that runs, or that a death cut off."""
+        started_at = self._journal.index.oldest_unfinished_seq()
+        cut_off_at = (self.last_exit or {}).get("cut_off_at")
+        return min(started_at, cut_off_at) if isinstance(cut_off_at, int) else started_at
+
     def unfinished(self) -> list[RequestState]:
         """Requests that want an answer still, oldest first."""
         return self._journal.index.unfinished()

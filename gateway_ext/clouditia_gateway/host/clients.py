@@ -77,6 +77,7 @@ class ClientLinks:
         requests: Takes what they send.
         state: The host's STATE, for the welcome.
         on_change: Called when a client came, went or acknowledged something.
+        starts_at: Number of the first message that a new client gets, unless it says otherwise.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ClientLinks:
         *,
         state: Callable[[], dict[str, Any]],
         on_change: Callable[[], None],
+        starts_at: Callable[[], int] | None = None,
         config: LinkConfig | None = None,
     ) -> None:
         self._kernel_id = kernel_id
@@ -94,6 +96,7 @@ class ClientLinks:
         self._requests = requests
         self._state = state
         self._on_change = on_change
+        self._starts_at = starts_at or journal.index.oldest_unfinished_seq
         self._config = config or LinkConfig()
         self._clients: OrderedDict[str, _Client] = OrderedDict()
 
@@ -201,7 +204,7 @@ class ClientLinks:
             remembered=client.link.peer_acked or None,
             first_seq=index.first_seq,
             next_seq=index.next_seq,
-            unfinished=index.oldest_unfinished_seq(),
+            unfinished=self._starts_at(),
         )
         return Welcome(
             kernel_id=self._kernel_id,

@@ -44,9 +44,8 @@ class Kernel(Protocol):
         """Whether the kernel can be asked now."""
         ...
 
-    @property
-    def last_stderr(self) -> str:
-        """The last lines of the kernel process that ended."""
+    def death(self, words: str = "{}.") -> Cause:
+        """Why a dead kernel does not answer."""
         ...
 
     def interrupt(self) -> None:
@@ -240,5 +239,4 @@ class RequestDesk:
     def _dead_cause(self) -> Cause:
         if self._kernel.ended.is_set():
             return Cause("KernelEnded", "the kernel was shut down.")
-        sentence = f"the kernel is dead: {self._kernel.reason}; restart it to go on."
-        return Cause("KernelDied", sentence, self._kernel.last_stderr)
+        return self._kernel.death("the kernel is dead: {}; restart it to go on.")

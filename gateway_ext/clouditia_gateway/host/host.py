@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import signal
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +19,7 @@ from clouditia_gateway.host.chronicle import Chronicle
 from clouditia_gateway.host.clients import ClientLinks
 from clouditia_gateway.host.connection_file import remove_sockets, write_private
 from clouditia_gateway.host.control import Dismissed, GatewayControl
+from clouditia_gateway.host.host_clock import HostClock
 from clouditia_gateway.host.journal_files import JournalFiles
 from clouditia_gateway.host.journal_upkeep import JournalUpkeep
 from clouditia_gateway.host.launch import Launched
@@ -28,7 +28,7 @@ from clouditia_gateway.host.taken_sockets import TakenSockets
 
 log = logging.getLogger("clouditia.host")
 
-DIRECTORY_CHECK_S = 2.0
+LOOK_EVERY_S = 2.0
 #: How long clients may take to get the last messages of a kernel that was shut down.
 LINGER_S = 5.0
 _REPORT_TIMEOUT_S = 1.0
@@ -58,13 +58,13 @@ class KernelHost:
     def __init__(self, launched: Launched) -> None:
         spec = self._spec = launched.spec
         self._launched = launched
-        self._clock_offset_ns = time.time_ns() - time.monotonic_ns()
+        self._clock = HostClock.for_directory(spec.host_file)
         retention = Retention(spec.retention.max_bytes, spec.retention.max_age_s)
-        self._journal = JournalFiles(spec.directory / "journal", retention, self._now_ns)
+        self._journal = JournalFiles(spec.directory / "journal", retention, self._clock.now_ns)
         self._journal.load()
         self._journal.on_trouble = self._journal_failed
         self._telling: asyncio.TimerHandle | None = None
-        self._chronicle = Chronicle(self._journal, self._now_ns, self._published)
+        self._chronicle = Chronicle(self._journal, self._clock.now_ns, self._published)
         self._supervisor = Supervisor(launched, self._chronicle, on_state=self._state_changed)
         self._clients = ClientLinks(
             spec.kernel_id,
@@ -72,6 +72,7 @@ class KernelHost:
             self._supervisor.desk,
             state=self._state,
             on_change=self._clients_changed,
+            starts_at=self._chronicle.first_of_interest,
         )
         self._taken = TakenSockets(spec.directory, self._clients.serve)
         self._control = GatewayControl(
@@ -82,7 +83,7 @@ class KernelHost:
             taken=self._taken,
         )
         self._upkeep = JournalUpkeep(
-            self._journal, retention, now_ns=self._now_ns, recovered=self._recovered
+            self._journal, retention, now_ns=self._clock.now_ns, recovered=self._recovered
         )
         self._online = 0
         self._written_pid: int | None = None
@@ -106,7 +107,7 @@ class KernelHost:
         control = asyncio.create_task(self._control.run())
         tasks = [
             control,
-            asyncio.create_task(self._watch_directory()),
+            asyncio.create_task(self._watch_surroundings()),
             asyncio.create_task(self._leave_after_shutdown()),
             asyncio.create_task(self._upkeep.run()),
         ]
@@ -130,10 +131,6 @@ class KernelHost:
         self._supervisor.close()
         self._journal.close()
         remove_sockets(self._spec.connection_file)
-
-    def _now_ns(self) -> int:
-        """Wall clock as of the start, monotonic since."""
-        return self._clock_offset_ns + time.monotonic_ns()
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -175,6 +172,8 @@ class KernelHost:
             "kernel_start_time": process.start_time or None,
             "kernel_pgid": process.pid,
             "fence": self._spec.fence,
+            "boot_id": proc.boot_id(),
+            "clock_offset_ns": self._clock.offset_ns,
         }
         try:
             write_private(self._spec.host_file, json.dumps(fields).encode())
@@ -199,10 +198,11 @@ class KernelHost:
                     await self._progress.wait()
         await self._control.flush(_REPORT_TIMEOUT_S)
 
-    async def _watch_directory(self) -> None:
-        """Return when the kernel's directory is gone."""
+    async def _watch_surroundings(self) -> None:
+        """Return when the kernel's directory is gone; note what the system counts meanwhile."""
         while True:
-            await asyncio.sleep(DIRECTORY_CHECK_S)
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._supervisor.process.look()
             try:
                 if self._spec.directory.stat().st_ino == self._directory_inode:
                     continue
@@ -236,5 +236,5 @@ class KernelHost:
             message,
             seq=self._journal.next_seq,
             epoch=self._chronicle.epoch,
-            time_ns=self._now_ns(),
+            time_ns=self._clock.now_ns(),
         )

@@ -23,6 +23,9 @@ from clouditia_gateway.host import proc
 
 #: How long the keeper goes on killing processes that do not die (uninterruptible sleep).
 KILL_TIMEOUT_S = 5.0
+#: When memory runs out, the system should end the kernel rather than what keeps its output. In
+#: thousandths of the machine's memory, added to what the kernel itself takes.
+KERNEL_OOM_SCORE = 100
 
 
 class KernelCommand(NamedTuple):
@@ -198,6 +201,7 @@ def _exec_kernel(command: KernelCommand, output: int, failure: int) -> NoReturn:
         parent = os.getppid()
         os.setsid()
         proc.die_with_parent()
+        proc.offer_memory(KERNEL_OOM_SCORE)
         if os.getppid() != parent:
             os._exit(1)  # the keeper ended before the parent-death signal was armed
         _restore_signals()

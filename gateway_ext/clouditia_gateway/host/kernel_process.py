@@ -6,18 +6,19 @@ import asyncio
 import json
 import logging
 import os
-import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from clouditia_gateway.host import proc
+from clouditia_gateway.host.exit_facts import SIGNAL, ExitFacts
 from clouditia_gateway.host.keeper import (
     KILL_TIMEOUT_S,
     KeeperHandles,
     KernelCommand,
     fork_keeper,
 )
+from clouditia_gateway.host.memory_watch import MemoryWatch
 
 log = logging.getLogger("clouditia.host")
 
@@ -25,30 +26,6 @@ _TAIL_BYTES = 64 * 1024
 _LAST_LINES = 20
 _LAST_CHARACTERS = 4000
 _KEEPER_LOST = "its keeper process was killed"
-
-
-class ExitFacts(NamedTuple):
-    """How a kernel process ended; ``kernel_exited`` of docs/protocol.md."""
-
-    exit_code: int | None
-    signal: str | None
-    reason: str
-
-    @classmethod
-    def from_exit_code(cls, code: int) -> ExitFacts:
-        """Facts of an exit code as :mod:`subprocess` counts them: negative for signals."""
-        if code >= 0:
-            return cls(code, None, f"the kernel exited with code {code}")
-        name = signal_name(-code)
-        return cls(None, name, f"the kernel was killed by {name}")
-
-
-def signal_name(number: int) -> str:
-    """Such as SIGKILL."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 class OutputTail:
@@ -98,6 +75,7 @@ class KernelProcess:
         self._on_started, self._on_ended = on_started, on_ended
         self._keeper: KeeperHandles | None = None
         self._events = b""
+        self._memory = MemoryWatch()
         self._settled = asyncio.Event()  # the last spawn has succeeded or failed
         self._is_gone = asyncio.Event()  # no kernel process is there or on its way
         self._attach(keeper)
@@ -121,6 +99,11 @@ class KernelProcess:
         else:
             self._tell("spawn")
         await self._settled.wait()
+
+    def look(self) -> None:
+        """Note what the system counts now, to be compared when the kernel dies; every 2 s or so."""
+        if self.pid is not None:
+            self._memory.look(self.pid)
 
     def signal(self, number: int) -> None:
         """Signal the kernel's process group."""
@@ -184,13 +167,18 @@ class KernelProcess:
         if name == "spawned":
             self.pid, self.start_time = event["pid"], event["start_time"]
             self._settled.set()
+            self.look()
             self._on_started()
         elif name == "failed":
-            self._ended(ExitFacts(None, None, event["reason"]))
+            self._ended(ExitFacts.not_started(event["reason"]))
         elif name == "exited" and event["pid"] == self.pid:
-            self._ended(ExitFacts.from_exit_code(event["exit_code"]))
+            self._ended(self._facts_of(event["exit_code"]))
         elif name == "stuck":
             log.warning("processes %s of the kernel do not die", event["pids"])
+
+    def _facts_of(self, exit_code: int) -> ExitFacts:
+        memory = self._memory.after_sigkill()
+        return ExitFacts.from_exit_code(exit_code, memory, is_counted=self._memory.is_counting)
 
     def _ended(self, facts: ExitFacts) -> None:
         self.pid, self.start_time = None, 0
@@ -204,7 +192,9 @@ class KernelProcess:
         self._detach(keeper)
         self._end_adopted()
         if not self._is_gone.is_set():
-            self._ended(ExitFacts(None, "SIGKILL", f"the kernel was killed: {_KEEPER_LOST}"))
+            self._ended(
+                ExitFacts(None, "SIGKILL", f"the kernel was killed: {_KEEPER_LOST}", SIGNAL)
+            )
 
     def _detach(self, keeper: KeeperHandles) -> None:
         self._keeper = None

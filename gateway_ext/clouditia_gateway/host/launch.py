@@ -179,5 +179,5 @@ def end_leftovers(spec: LaunchSpec) -> None:
         group = int(fields["kernel_pgid"])
     except (OSError, ValueError, KeyError, TypeError):
         return  # it had no kernel
-    if proc.is_alive(pid, started):
+    if fields.get("boot_id", proc.boot_id()) == proc.boot_id() and proc.is_alive(pid, started):
         proc.kill_group(group)

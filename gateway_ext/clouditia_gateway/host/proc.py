@@ -21,6 +21,12 @@ class ProcessStat(NamedTuple):
     parent: int
     group: int
     start_time: int
+    threads: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it runs. The first thread may be a zombie before the others end."""
+        return self.state in "ZX" and self.threads <= 1
 
 
 def read_stat(pid: int) -> ProcessStat | None:
@@ -37,7 +43,9 @@ def read_stat(pid: int) -> ProcessStat | None:
         os.close(descriptor)
     # The name in parentheses may itself hold spaces and parentheses.
     fields = raw[raw.rindex(b")") + 2 :].split()
-    return ProcessStat(fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[19]))
+    return ProcessStat(
+        fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[19]), int(fields[17])
+    )
 
 
 def start_time(pid: int) -> int:
@@ -49,7 +57,7 @@ def start_time(pid: int) -> int:
 def is_alive(pid: int, expected_start_time: int) -> bool:
     """Whether ``pid`` is still the process that started then, and no zombie."""
     stat = read_stat(pid)
-    return stat is not None and stat.start_time == expected_start_time and stat.state not in "ZX"
+    return stat is not None and stat.start_time == expected_start_time and not stat.has_ended
 
 
 def descendants(ancestor: int) -> list[int]:
@@ -69,7 +77,7 @@ def descendants(ancestor: int) -> list[int]:
     while waiting:
         pid = waiting.pop()
         waiting.extend(children.get(pid, ()))
-        if stats[pid].state not in "ZX":
+        if not stats[pid].has_ended:
             found.append(pid)
     return found
 
@@ -126,6 +134,29 @@ def become_subreaper() -> None:
 def die_with_parent() -> None:
     """Have the system kill this process when the thread that forked it ends."""
     _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def offer_memory(score: int) -> None:
+    """Let the system end this process, and what it starts, before others when memory runs out."""
+    with suppress(OSError):  # a system without such scores
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+        try:
+            present = int(os.read(descriptor, 32))
+            os.pwrite(descriptor, str(min(1000, present + score)).encode(), 0)
+        finally:
+            os.close(descriptor)
+
+
+def boot_id() -> str:
+    """Names this run of the machine: pids and start times mean nothing beyond it."""
+    try:
+        descriptor = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, 64).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -22,8 +22,9 @@ from clouditia_gateway.host.activity import BUSY, DEAD, IDLE, RESTARTING, STARTI
 from clouditia_gateway.host.chronicle import Chronicle
 from clouditia_gateway.host.connection_file import ConnectionInfo
 from clouditia_gateway.host.desk import RequestDesk
+from clouditia_gateway.host.exit_facts import HOST, ExitFacts
 from clouditia_gateway.host.kernel_channels import KernelChannels
-from clouditia_gateway.host.kernel_process import ExitFacts, KernelProcess
+from clouditia_gateway.host.kernel_process import KernelProcess
 from clouditia_gateway.host.launch import Launched
 from clouditia_gateway.host.requests import Request
 
@@ -65,7 +66,7 @@ class Supervisor:
         self._exit: dict[str, Any] | None = None
         self._protocol_version: str | None = None
         self._is_end_expected = False
-        self._last_facts = ExitFacts(None, None, "the kernel never ran")
+        self._last_facts = ExitFacts.not_started("the kernel never ran")
         self._lifecycle = asyncio.Lock()
         self._restarting: asyncio.Task[None] | None = None
         self._burial: asyncio.Task[None] | None = None
@@ -202,10 +203,19 @@ class Supervisor:
     def _become_dead(self, facts: ExitFacts) -> None:
         self.reason = facts.reason
         self.activity.enter(DEAD)
-        self._exit = self._exit_facts(facts, is_expected=False)
-        self.desk.kernel_died(Cause("KernelDied", f"{facts.reason}.", self.last_stderr))
+        cut_off_at = self._chronicle.first_of_interest()
+        self._exit = {**self._exit_facts(facts, is_expected=False), "cut_off_at": cut_off_at}
+        self.desk.kernel_died(self.death())
         self._chronicle.exited(self._exit)
         self.publish_state()
+
+    def death(self, words: str = "{}.") -> Cause:
+        """Why a dead kernel does not answer; ``words`` with a place for the reason."""
+        exit_facts = self._exit or {}
+        sentence = words.format(self.reason)
+        return Cause(
+            "KernelDied", sentence, self.last_stderr, reason=str(exit_facts.get("cause", ""))
+        )
 
     def _exit_facts(self, facts: ExitFacts, *, is_expected: bool) -> dict[str, Any]:
         last_stderr = self.process.tail.last_lines()
@@ -216,12 +226,12 @@ class Supervisor:
         self._is_end_expected = True
         known = self._chronicle.last_exit
         if known is None:
-            self._become_dead(ExitFacts(None, None, HOST_DIED))
+            self._become_dead(ExitFacts(None, None, HOST_DIED, HOST))
             return
         self._exit = dict(known)
         self.reason = str(known.get("reason", HOST_DIED))
         self.activity.enter(DEAD)
-        self.desk.kernel_died(Cause("KernelDied", f"{self.reason}.", self.last_stderr))
+        self.desk.kernel_died(self.death())
         self.publish_state()
 
     async def _drain_channels(self) -> None:
@@ -280,7 +290,7 @@ class Supervisor:
             return self._spec.connection(self._chronicle.epoch + 1)
         except OSError as exc:
             reason = f"the kernel's connection file cannot be written: {exc.strerror}"
-            self._become_dead(ExitFacts(None, None, reason))
+            self._become_dead(ExitFacts.not_started(reason))
             raise SessionError(f"the kernel did not restart: {reason}.", retryable=True) from exc
 
     async def shutdown(self, request: Request | None = None) -> None:

@@ -23,6 +23,7 @@ class Cause(NamedTuple):
     sentence: str
     details: str = ""
     in_output: bool = True  # whether cells show it
+    reason: str = ""  # in one word, for programs; such as oom, signal, exit
 
 
 class Unanswered(NamedTuple):
@@ -44,6 +45,8 @@ def error_content(ename: str, evalue: str, details: str = "") -> Dict[str, Any]:
 def failure(compose: Compose, request: Unanswered, cause: Cause) -> List[Message]:
     """What is missing of the answer: error in the output of a cell, reply, idle."""
     content = error_content(cause.ename, cause.sentence, cause.details)
+    if cause.reason:
+        content["reason"] = cause.reason
     messages = missing(compose, request, {"status": "error", **content})
     if request.msg_type == EXECUTE_REQUEST and cause.in_output and not request.replied:
         messages.insert(0, compose(IOPUB, "error", content, request.header))

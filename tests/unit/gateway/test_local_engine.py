@@ -24,6 +24,13 @@ print(os.getsid(0) == os.getpid(), sorted(os.environ), flush=True)
 signal.pause()
 """
 SLEEPER = ("-c", SLEEP)
+#: A host whose first thread ends (``exit``, not ``exit_group``) while another goes on.
+HEADLESS = """
+import ctypes, platform, signal, threading
+threading.Thread(target=signal.sigwait, args=([signal.SIGUSR1],)).start()
+print(flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60}.get(platform.machine(), 93), 0)
+"""
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -127,3 +134,36 @@ def test_a_stranger_with_the_kernels_pid_is_left_alone(
     write_host_file(tmp_path, group.pid, proc.start_time(group.pid) - 1)
     kill_leftover_kernel(HostRef(tmp_path, ""))
     assert group.poll() is None
+
+
+def test_a_host_whose_first_thread_has_ended_is_alive_and_leaves_no_zombie_when_stopped(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(("-c", HEADLESS))
+        ref = await engine.launch(spec(tmp_path))
+        pid = json.loads(ref.token)["pid"]
+        wait_until(lambda: proc.read_stat(pid).state == "Z", 10)  # type: ignore[union-attr]  # it is there
+        assert (await engine.status(ref)).health is HostHealth.ALIVE
+        await engine.stop(ref)
+        assert proc.read_stat(pid) is None
+        assert (await engine.status(ref)).health is HostHealth.DEAD
+
+    run(scenario)
+
+
+def test_after_a_restart_of_the_machine_nobody_is_taken_for_the_host_or_its_kernel(
+    tmp_path: Path, group: subprocess.Popen[bytes]
+) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(SLEEPER)
+        words = {"pid": group.pid, "start_time": proc.start_time(group.pid), "boot_id": "earlier"}
+        kernel = {"kernel_pid": 2**22 + 1, "kernel_pgid": group.pid, "kernel_start_time": 1}
+        (tmp_path / "host.json").write_text(json.dumps({**words, **kernel}))
+        for ref in (HostRef(tmp_path, json.dumps(words)), HostRef(tmp_path, "")):
+            status = await engine.status(ref)
+            assert (status.health, status.reason) == (HostHealth.DEAD, "its machine was restarted")
+            await engine.stop(ref)
+        assert group.poll() is None
+
+    run(scenario)

@@ -25,8 +25,10 @@ from clouditia_gateway.host.connection_file import (
     write_connection_file,
 )
 from clouditia_gateway.host.control import read_address
-from clouditia_gateway.host.kernel_process import ExitFacts, OutputTail
+from clouditia_gateway.host.exit_facts import ExitFacts
+from clouditia_gateway.host.kernel_process import OutputTail
 from clouditia_gateway.host.launch import LaunchSpec, end_leftovers, read_launch, take_lock
+from clouditia_gateway.host.memory_watch import OutOfMemory
 from clouditia_gateway.host.notices import MAX_SIZE_BYTES, MessageFactory
 from clouditia_gateway.host.requests import Answers, read_request
 
@@ -253,9 +255,25 @@ def test_messages_that_no_link_can_carry_are_replaced_by_a_sentence() -> None:
 
 
 def test_exit_codes_become_sentences() -> None:
-    assert ExitFacts.from_exit_code(3) == (3, None, "the kernel exited with code 3")
-    assert ExitFacts.from_exit_code(-9) == (None, "SIGKILL", "the kernel was killed by SIGKILL")
+    assert ExitFacts.from_exit_code(3) == (3, None, "the kernel exited with code 3", "exit")
     assert ExitFacts.from_exit_code(-99).signal == "signal 99"
+    segfault = ExitFacts.from_exit_code(-11)
+    assert (segfault.signal, segfault.cause) == ("SIGSEGV", "signal")
+    assert "native code" in segfault.reason
+
+
+def test_a_sigkill_says_whether_memory_was_the_reason_and_whether_that_is_known() -> None:
+    killed = ExitFacts.from_exit_code(-9)
+    assert killed.cause == "signal"
+    assert "not for lack of memory" in killed.reason
+    assert "does not tell" in ExitFacts.from_exit_code(-9, is_counted=False).reason
+    limited = ExitFacts.from_exit_code(-9, OutOfMemory(512 * 2**20, is_of_group=True))
+    assert limited.cause == "oom"
+    assert "memory limit of 512 MiB was reached" in limited.reason
+    full = ExitFacts.from_exit_code(-9, OutOfMemory(None, is_of_group=True))
+    assert "no memory left" in full.reason
+    # A segfault stays one, whatever else was killed at that moment.
+    assert ExitFacts.from_exit_code(-11, OutOfMemory(1, is_of_group=True)).cause == "signal"
 
 
 def test_the_tail_of_the_output_is_bounded_and_decoded() -> None:
