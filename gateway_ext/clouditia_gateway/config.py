@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouditia.errors import ConfigError
+from clouditia_gateway.host.lifespan import NO_LIMITS, Policy
+from clouditia_gateway.life_limits import checked
 
 DEFAULT_KERNELS_PER_USER = 100
 DEFAULT_CONNECTIONS_PER_ADDRESS = 512
@@ -40,6 +42,7 @@ class GatewayConfig:
         root_dir: Kernels start in this directory or below it.
         kernels_per_user: Limit of live kernels of one user.
         connections_per_address: Limit of open connections from one address of another machine.
+        limits: When kernels that nobody uses are ended; all off by default.
     """
 
     state_dir: Path
@@ -53,6 +56,7 @@ class GatewayConfig:
     root_dir: Path | None = None
     kernels_per_user: int = DEFAULT_KERNELS_PER_USER
     connections_per_address: int = DEFAULT_CONNECTIONS_PER_ADDRESS
+    limits: Policy = NO_LIMITS
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, in one sentence each."""
@@ -61,6 +65,7 @@ class GatewayConfig:
         for name in ("kernels_per_user", "connections_per_address"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        checked(self.limits)
         if not re.fullmatch(r"/([A-Za-z0-9._~-]+/)*", self.base_url):
             raise ConfigError(
                 f"--base-url {self.base_url!r} is not a plain URL path",

@@ -16,7 +16,7 @@ from clouditia_gateway.server import GatewayServer  # first: it makes jupyter_se
 
 from jupyter_server.extension.application import ExtensionApp  # isort: skip
 from tornado.routing import PathMatches, Rule
-from traitlets import Bool, Int, Unicode
+from traitlets import Bool, Float, Int, Unicode
 from traitlets.config import Config
 
 from clouditia_gateway.config import (
@@ -29,6 +29,7 @@ from clouditia_gateway.config import (
 from clouditia_gateway.context import SETTING
 from clouditia_gateway.gateway import Gateway
 from clouditia_gateway.handlers.base import UnknownRouteHandler
+from clouditia_gateway.host.lifespan import Policy
 from clouditia_gateway.routes import all_routes
 
 if TYPE_CHECKING:
@@ -64,6 +65,18 @@ class ClouditiaGateway(ExtensionApp):
         config=True,
         help="Limit of open connections from one address of another machine.",
     )
+    cull_idle_timeout = Float(
+        0.0, config=True, help="End kernels without work and client for so many seconds; 0: never."
+    )
+    cull_connected = Bool(
+        default_value=False, config=True, help="A client alone keeps no kernel from being culled."
+    )
+    detached_ttl = Float(
+        0.0, config=True, help="Seconds for kernels that ask for no KERNEL_DETACHED_TTL; 0: none."
+    )
+    max_detached_ttl = Float(
+        0.0, config=True, help="The most seconds that a kernel may ask for; 0: any."
+    )
 
     aliases: dict[str, str] = {  # noqa: RUF012  (so declared by the base)
         "host": "ClouditiaGateway.host",
@@ -95,6 +108,19 @@ class ClouditiaGateway(ExtensionApp):
             root_dir=Path(self.root_dir) if self.root_dir else None,
             kernels_per_user=self.kernels_per_user,
             connections_per_address=self.connections_per_address,
+            limits=self._limits(),
+        )
+
+    def _limits(self) -> Policy:
+        """When unused kernels are ended; the names of stock servers are understood, too."""
+        stock = self.config.get("MappingKernelManager", {})
+        if _is_true(stock.get("cull_busy")):
+            raise ConfigError("cull_busy is not supported: a kernel that works is never ended")
+        return Policy(
+            self.cull_idle_timeout or float(stock.get("cull_idle_timeout", 0)),
+            self.cull_connected or _is_true(stock.get("cull_connected")),
+            self.detached_ttl,
+            self.max_detached_ttl,
         )
 
     def initialize_settings(self) -> None:
@@ -128,6 +154,11 @@ class ClouditiaGateway(ExtensionApp):
         reader.load_config_file()
         reader.update_config(from_command_line)
         run_gateway(reader.gateway_config())
+
+
+def _is_true(value: object) -> bool:
+    """A trait's value as a configuration file or a command line gives it."""
+    return str(value).lower() in ("true", "1")
 
 
 def remove_foreign_routes(application: Application) -> None:

@@ -24,6 +24,7 @@ from clouditia_gateway.engines.local import LocalEngine
 from clouditia_gateway.kernelspecs import KernelSpecs
 from clouditia_gateway.keys import KeyStore
 from clouditia_gateway.launcher import HostLauncher
+from clouditia_gateway.life_limits import sentence
 from clouditia_gateway.live import LiveConnections, watch_keys
 from clouditia_gateway.logs import close_logging, configure_logging
 from clouditia_gateway.sessions import SessionRegistry
@@ -160,6 +161,9 @@ class Gateway:
         if self.config.is_embedded:
             self._tasks.append(asyncio.create_task(self._end_when_idle(stop)))
         log.info("ready at %s, state in %s", self.url, self.state.path)
+        if limits := sentence(self.config.limits):
+            log.info("%s", limits)
+            sys.stderr.write(f"clouditia gateway: {limits}\n")
         sys.stdout.write(f"ready {self.url}\n")
         sys.stdout.flush()
 

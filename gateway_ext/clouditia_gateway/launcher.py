@@ -21,6 +21,7 @@ from clouditia_gateway.clock import iso_now
 from clouditia_gateway.engines.base import HostRef, HostSpec
 from clouditia_gateway.kernel_env import INHERITED, build_env
 from clouditia_gateway.kernelspecs import check_executable
+from clouditia_gateway.life_limits import wanted_ttl
 from clouditia_gateway.records import KernelRecord
 from clouditia_gateway.state_dir import write_private
 from clouditia_gateway.workdir import checked_path, working_directory
@@ -68,7 +69,7 @@ class HostLauncher:
 
         Raises:
             NotFoundError: there is no such kernelspec.
-            ConfigError: its program is missing, or ``path`` is not acceptable.
+            ConfigError: its program is missing, or ``path`` or its time limit is not acceptable.
             ClouditiaError: the engine refused; then nothing is left behind.
         """
         spec = self._specs.get(name or self._specs.default_name)
@@ -77,6 +78,7 @@ class HostLauncher:
         built = build_env(self._environment, spec.env, env, user=owner)
         if path:
             built.variables["JPY_SESSION_NAME"] = path
+        ttl_s = wanted_ttl(built.variables, spec.metadata, self._config.limits)
         check_executable(spec, built.variables.get("PATH", ""))
         token = secrets.token_hex(32)
         record = KernelRecord(
@@ -93,7 +95,8 @@ class HostLauncher:
         )
         self._store.add_kernel(record)
         try:
-            self._write(record, self._launch_file(record, token, spec, built.variables, cwd))
+            content = self._launch_file(record, token, spec, built.variables, cwd)
+            self._write(record, content | {"detached_ttl_s": ttl_s})
             launched = await self._launch(record)
         except BaseException:
             # Nobody has heard of this kernel yet; it may disappear without a trace.

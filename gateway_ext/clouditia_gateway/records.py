@@ -60,6 +60,9 @@ class HostState:
     pid: int | None = None
     exit: Mapping[str, Any] | None = None
     protocol_version: str | None = None
+    ended_because: str = ""
+    limits: Mapping[str, Any] | None = None
+    ends_at: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -86,6 +89,9 @@ _STATE_FIELDS: dict[str, tuple[type, ...]] = {
     "pid": (int,),
     "exit": (dict,),
     "protocol_version": (str,),
+    "ended_because": (str,),
+    "limits": (dict,),
+    "ends_at": (str,),
 }
 
 

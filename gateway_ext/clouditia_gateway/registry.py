@@ -26,6 +26,7 @@ from clouditia.errors import (
     SessionError,
 )
 from clouditia_gateway.clock import iso_now
+from clouditia_gateway.endings import not_found
 from clouditia_gateway.engines.base import HostHealth
 from clouditia_gateway.errors import DrainingError, StaleHostError
 from clouditia_gateway.launcher import checked_kernel_id, ref_of, sha256
@@ -182,10 +183,7 @@ class KernelRegistry:
         record = self._store.kernel(kernel_id)
         is_visible = record is not None and (principal.is_admin or record.owner == principal.user)
         if record is None or not is_visible or record.ended_at is not None:
-            raise KernelNotFound(
-                f"there is no kernel {kernel_id[:64]}",
-                hint="It may have been shut down; clouditia kernels list shows yours.",
-            )
+            raise not_found(self._store, kernel_id, principal)
         return record
 
     def list_kernels(self, principal: Principal) -> list[KernelRecord]:
@@ -301,6 +299,8 @@ class KernelRegistry:
                 "reason": state.reason,
                 "exit": None if state.exit is None else dict(state.exit),
                 "ignored_env": list(presence.ignored_env),
+                "limits": None if state.limits is None else dict(state.limits),
+                "ends_at": state.ends_at,
             },
         }
 
@@ -337,7 +337,7 @@ class KernelRegistry:
         if (presence := self._presence.get(kernel_id)) is not None:
             presence.state = state
             if state.has_ended and (record := self._store.kernel(kernel_id)) is not None:
-                self._end(record)
+                self._end(record, state.ended_because)
 
     def host_lost(self, kernel_id: str) -> None:
         """The host's control connection ended; says nothing about the kernel."""
@@ -347,9 +347,9 @@ class KernelRegistry:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _end(self, record: KernelRecord) -> asyncio.Task[None]:
+    def _end(self, record: KernelRecord, because: str = "") -> asyncio.Task[None]:
         """Set the tombstone and carry it out in the background."""
-        self._store.end_kernel(record.kernel_id, iso_now())
+        self._store.end_kernel(record.kernel_id, iso_now(), because)
         self._presence.pop(record.kernel_id, None)
         return self._bury(record.kernel_id)
 

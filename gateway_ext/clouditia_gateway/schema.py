@@ -61,8 +61,21 @@ _FIRST = (
 
 _SCOPES = ("ALTER TABLE keys ADD COLUMN scope TEXT NOT NULL DEFAULT 'all'",)
 
+#: Kernels that a limit has ended, for whoever asks where they are.
+_ENDINGS = (
+    """CREATE TABLE endings (
+        kernel_id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        name TEXT NOT NULL,
+        path TEXT NOT NULL,
+        ended_at TEXT NOT NULL,
+        reason TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX endings_by_owner ON endings (owner, ended_at)",
+)
+
 #: ``MIGRATIONS[n]`` takes a database from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SCOPES)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SCOPES, _ENDINGS)
 VERSION = len(MIGRATIONS)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BUSY_TIMEOUT_S = 5.0
 #: Folder beside the database that holds the kernels' directories.
 KERNELS_DIR = "k"
+#: How many ended kernels are remembered, of all users.
+_ENDINGS_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,22 @@ class SessionRecord:
     created_at: str
 
 
+@dataclass(frozen=True)
+class EndingRecord:
+    """A kernel that a limit has ended, and why."""
+
+    kernel_id: str
+    owner: str
+    name: str
+    path: str
+    ended_at: str
+    reason: str
+
+
 _KEY_COLUMNS = ", ".join(field.name for field in fields(KeyRecord))
 _KERNEL_COLUMNS = ", ".join(field.name for field in fields(KernelRecord))
 _SESSION_COLUMNS = ", ".join(field.name for field in fields(SessionRecord))
+_ENDING_COLUMNS = ", ".join(field.name for field in fields(EndingRecord))
 
 
 class Store:
@@ -205,15 +220,45 @@ class Store:
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def end_kernel(self, kernel_id: str, now: str) -> bool:
-        """Set the tombstone; False when it was set before. Ends the kernel's sessions too."""
+    def end_kernel(self, kernel_id: str, now: str, because: str = "") -> bool:
+        """Set the tombstone; False when it was set before. Ends the kernel's sessions too.
+
+        With ``because`` the kernel is remembered among the :meth:`endings`.
+        """
         with self.transaction():
             done = self._db.execute(
                 "UPDATE kernels SET ended_at = ? WHERE kernel_id = ? AND ended_at IS NULL",
                 (now, kernel_id),
             )
             self._db.execute("DELETE FROM sessions WHERE kernel_id = ?", (kernel_id,))
+            if because and done.rowcount == 1:
+                self._remember_ending(kernel_id, because)
         return done.rowcount == 1
+
+    def _remember_ending(self, kernel_id: str, because: str) -> None:
+        self._db.execute(
+            f"INSERT OR REPLACE INTO endings ({_ENDING_COLUMNS}) "  # noqa: S608  (names are ours)
+            "SELECT kernel_id, owner, name, path, ended_at, ? FROM kernels WHERE kernel_id = ?",
+            (because, kernel_id),
+        )
+        self._db.execute(
+            "DELETE FROM endings WHERE kernel_id NOT IN "
+            "(SELECT kernel_id FROM endings ORDER BY ended_at DESC LIMIT ?)",
+            (_ENDINGS_KEPT,),
+        )
+
+    def ending(self, kernel_id: str) -> EndingRecord | None:
+        """Why a limit has ended that kernel, or None."""
+        found = self._endings("WHERE kernel_id = ?", kernel_id)
+        return found[0] if found else None
+
+    def endings(self, owner: str, limit: int) -> list[EndingRecord]:
+        """A user's kernels that a limit has ended, newest first."""
+        return self._endings("WHERE owner = ? ORDER BY ended_at DESC LIMIT ?", owner, limit)
+
+    def _endings(self, tail: str, *parameters: str | int) -> list[EndingRecord]:
+        rows = self._db.execute(f"SELECT {_ENDING_COLUMNS} FROM endings {tail}", parameters)  # noqa: S608
+        return [EndingRecord(*row) for row in rows]
 
     def remove_kernel(self, kernel_id: str) -> None:
         """Forget a kernel that is gone for good."""

@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,8 +43,10 @@ from clouditia_gateway.auth import Authentication
 from clouditia_gateway.channels.handed_over import HandedOver
 from clouditia_gateway.channels.handlers import websocket_handlers
 from clouditia_gateway.channels.hub import HostHub
+from clouditia_gateway.config import GatewayConfig
 from clouditia_gateway.context import SETTING
 from clouditia_gateway.errors import StaleHostError
+from clouditia_gateway.host.lifespan import NO_LIMITS
 from clouditia_gateway.live import LiveConnections
 from clouditia_gateway.records import HostState, KernelRecord, Principal
 
@@ -53,6 +56,7 @@ KEYS = {"ck_alice": ALICE, "ck_bob": BOB}
 #: Host tokens by fence.
 TOKENS = {1: "token-of-fence-1", 2: "token-of-fence-2"}
 WAIT_S = 10.0
+WELCOME = {"type": "welcome", "limits": NO_LIMITS.to_wire()}
 
 
 class FakeAuthenticator:
@@ -129,6 +133,7 @@ class BareGateway:
             live_connections=self.live,
             handed_over=HandedOver(self.live, self.hub.tell),
             audit=NoAudit(),
+            config=GatewayConfig(Path("/nowhere")),
         )
         routes = websocket_handlers(context)
         self.stock_sessions = routes[-1][2]["stock_sessions"]
@@ -414,6 +419,7 @@ __all__ = [
     "STOCK_SUBPROTOCOL",
     "SUBPROTOCOL",
     "WAIT_S",
+    "WELCOME",
     "BareGateway",
     "FakeHost",
     "answer",

@@ -51,6 +51,7 @@ class FakeGateway:
         self.hellos: list[dict[str, Any]] = []
         self.states: list[dict[str, Any]] = []
         self.refuse_with: int | None = None
+        self.limits: dict[str, Any] = {}
         self._control: ServerConnection | None = None
         self._offers: dict[str, asyncio.Future[ServerConnection]] = {}
         self._replies: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -95,7 +96,7 @@ class FakeGateway:
         if self.refuse_with is not None:
             await connection.close(self.refuse_with, "no")
             return
-        await connection.send(json.dumps({"type": "welcome"}))
+        await connection.send(json.dumps({"type": "welcome", "limits": self.limits}))
         self._control = connection
         try:
             async for raw in connection:

@@ -8,6 +8,7 @@ import json
 import pytest
 from tests.integration.channels_harness import (
     KERNEL,
+    WELCOME,
     bare_gateway,
     close_code,
     host_hello,
@@ -24,7 +25,7 @@ def test_a_host_with_its_token_is_welcomed_and_its_states_reach_the_registry() -
     async def test() -> None:
         async with bare_gateway() as gateway:
             control = await gateway.control()
-            assert await next_json(control) == {"type": "welcome"}
+            assert await next_json(control) == WELCOME
             busy = {"type": "state", "state": {"epoch": 1, "execution_state": "busy"}}
             await control.send(json.dumps(busy))
             await wait_until_async(lambda: len(gateway.registry.told) == 2, 5)
@@ -72,10 +73,10 @@ def test_a_newer_host_takes_over_and_the_older_one_is_closed_with_4409() -> None
     async def test() -> None:
         async with bare_gateway() as gateway:
             older = await gateway.control(fence=1)
-            assert await next_json(older) == {"type": "welcome"}
+            assert await next_json(older) == WELCOME
             gateway.registry.fence = 2
             newer = await gateway.control(fence=2)
-            assert await next_json(newer) == {"type": "welcome"}
+            assert await next_json(newer) == WELCOME
             assert await close_code(older) == 4409
             await wait_until_async(lambda: len(gateway.registry.told) == 2, 5)
             assert gateway.hub.is_connected(KERNEL)
@@ -111,7 +112,7 @@ def test_a_malformed_hello_closes_only_its_own_connection(message: str | bytes) 
     async def test() -> None:
         async with bare_gateway() as gateway:
             good = await gateway.control()
-            assert await next_json(good) == {"type": "welcome"}
+            assert await next_json(good) == WELCOME
             bad = await gateway.open(f"/clouditia/host/v1/{KERNEL}/control", "token-of-fence-1")
             await bad.send(message)
             assert await close_code(bad) == 1008

@@ -18,14 +18,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PACKAGE = "kernel_provider"
+PACKAGES = ("kernel_provider", "gateway_ext")
 TEST_TIMEOUT_S = 60
 RUN_TIMEOUT_S = 600
 PASSED, FAILED = 0, 1  # of pytest's exit codes, those that say that the tests did run
@@ -73,19 +73,19 @@ def faults_of(mutant: Mutant) -> Iterator[str]:
 
 
 class Workspace:
-    """A copy of the package that tests can run against."""
+    """A copy of the packages that tests can run against."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        shutil.copytree(
-            ROOT / PACKAGE, directory / PACKAGE, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        ignored = shutil.ignore_patterns("__pycache__")
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, directory / package, ignore=ignored)
 
     def run(self, tests: str) -> subprocess.CompletedProcess[str]:
         """Run the tests against the copy, up to the first failure."""
         env = {
             **os.environ,
-            "PYTHONPATH": str(self._directory / PACKAGE),
+            "PYTHONPATH": os.pathsep.join(str(self._directory / name) for name in PACKAGES),
             "PYTHONDONTWRITEBYTECODE": "1",
             "HYPOTHESIS_STORAGE_DIRECTORY": str(self._directory / "hypothesis"),
         }
@@ -116,23 +116,27 @@ class Workspace:
             raise SystemExit(f"{mutant.name}: the tests did not run\n{result.stdout[-2000:]}")
         return result.returncode == PASSED
 
-    def check_baseline(self, tests: Iterable[str]) -> None:
+    def check_baseline(self, tests_of: Mapping[str, str]) -> None:
         """Make sure that the tests pass without a fault and do see the copy.
+
+        Args:
+            tests_of: Tests, and a file that they test.
 
         Raises:
             SystemExit: they do not; nothing could be learned from the faults then.
         """
-        for path in tests:
+        for path in sorted(tests_of):
             result = self.run(path)
             if result.returncode != PASSED:
                 raise SystemExit(f"{path} fails without any fault\n{result.stdout[-2000:]}")
-        broken = self._directory / PACKAGE / "clouditia" / "protocol" / "__init__.py"
+        path, file = min(tests_of.items())
+        broken = self._directory / file
         source = broken.read_text(encoding="utf-8")
         broken.write_text("raise RuntimeError('this is the copy')\n", encoding="utf-8")
-        seen = self.run(next(iter(tests))).stdout
+        seen = self.run(path).stdout
         broken.write_text(source, encoding="utf-8")
         if "this is the copy" not in seen:
-            raise SystemExit("the tests do not import the copied package")
+            raise SystemExit("the tests do not import the copied packages")
 
 
 def run_all(mutants: list[Mutant], jobs: int) -> list[Mutant]:
@@ -141,7 +145,7 @@ def run_all(mutants: list[Mutant], jobs: int) -> list[Mutant]:
         workspaces: queue.Queue[Workspace] = queue.Queue()
         for number in range(jobs):
             workspaces.put(Workspace(Path(directory, str(number))))
-        workspaces.queue[0].check_baseline(sorted({mutant.tests for mutant in mutants}))
+        workspaces.queue[0].check_baseline({mutant.tests: mutant.file for mutant in mutants})
 
         def run(mutant: Mutant) -> bool:
             workspace = workspaces.get()

@@ -133,7 +133,8 @@ class HostControlHandler(HostSocket):
         self._cancel_hello_timer()
         self._has_said_hello = True
         log.info("host of kernel %s connected, fence %d", self.kernel_id, self.fence)
-        self.send_json({"type": "welcome"})
+        limits = self.context.config.limits.to_wire()
+        self.send_json({"type": "welcome", "limits": limits})
         path = path_offered(fields, self._directory)
         self.context.handed_over.host_arrived(self.kernel_id, path, fields.get("links"))
         self.context.hub.host_arrived(self.kernel_id, self, _state_of(fields))

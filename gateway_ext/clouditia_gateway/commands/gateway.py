@@ -28,6 +28,7 @@ from clouditia_gateway.config import (
     default_state_dir,
     normal_base_url,
 )
+from clouditia_gateway.host.lifespan import Policy
 from clouditia_gateway.state_dir import StateDir
 
 if TYPE_CHECKING:
@@ -80,8 +81,25 @@ def _add_start(actions: Subparsers) -> None:
         metavar="N",
         help="how many connections another machine may hold (default: %(default)s)",
     )
+    _add_limits(start)
     start.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
     start.set_defaults(run=_start)
+
+
+def _add_limits(start: argparse.ArgumentParser) -> None:
+    for name, text in (
+        ("cull-idle-timeout", "end kernels that had no work and no client for so long"),
+        ("detached-ttl", "the same for kernels that ask for no other time by KERNEL_DETACHED_TTL"),
+        ("max-detached-ttl", "the longest time that a kernel may ask for"),
+    ):
+        start.add_argument(
+            f"--{name}", type=float, default=0.0, metavar="SECONDS", help=f"{text}; 0: no limit"
+        )
+    start.add_argument(
+        "--cull-connected",
+        action="store_true",
+        help="--cull-idle-timeout counts only work: a client that does nothing keeps no kernel",
+    )
 
 
 def _add_stop(actions: Subparsers) -> None:
@@ -108,6 +126,9 @@ def _start(args: argparse.Namespace) -> int:
         root_dir=args.root_dir,
         kernels_per_user=args.kernels_per_user,
         connections_per_address=args.connections_per_address,
+        limits=Policy(
+            args.cull_idle_timeout, args.cull_connected, args.detached_ttl, args.max_detached_ttl
+        ),
     )
     from clouditia_gateway.extension import run_gateway  # slow to import; --help is not
 

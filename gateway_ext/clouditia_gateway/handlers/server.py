@@ -7,10 +7,12 @@ import json
 from clouditia import __version__
 from clouditia_gateway.clock import iso
 from clouditia_gateway.config import MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_MESSAGE_BYTES
+from clouditia_gateway.endings import recent
 from clouditia_gateway.errors import BadRequestError
 from clouditia_gateway.handlers.base import PROTOCOL_VERSION, GatewayHandler
 from clouditia_gateway.identity import user_model
 from clouditia_gateway.kernel_env import MAX_VALUE_CHARS
+from clouditia_gateway.life_limits import sentence
 from clouditia_gateway.openapi import openapi_document
 
 #: The Jupyter Server whose REST interface this one follows.
@@ -99,6 +101,8 @@ class InfoHandler(GatewayHandler):
                 "is_admin": self.principal.is_admin,
                 "features": ["kernels", "sessions", "resume"],
                 "simulated_gpus": config.simulate_gpus or None,
+                "ends_kernels": sentence(config.limits),
+                "ended": recent(self.context.store, self.principal),
                 "limits": {
                     "kernels_per_user": config.kernels_per_user,
                     "connections_per_address": config.connections_per_address,
@@ -106,6 +110,7 @@ class InfoHandler(GatewayHandler):
                     "body_bytes": MAX_BODY_BYTES,
                     "message_bytes": MAX_MESSAGE_BYTES,
                     "env_value_chars": MAX_VALUE_CHARS,
+                    **config.limits.to_wire(),
                 },
             }
         )

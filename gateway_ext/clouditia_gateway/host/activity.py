@@ -29,6 +29,11 @@ class Activity:
         return BUSY if self._busy else IDLE
 
     @property
+    def last_activity_ns(self) -> int:
+        """When something was asked or said last."""
+        return self._last_activity_ns
+
+    @property
     def last_activity(self) -> str:
         """ISO 8601, UTC."""
         return iso(datetime.fromtimestamp(self._last_activity_ns / 1e9, UTC))

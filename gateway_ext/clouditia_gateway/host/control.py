@@ -23,6 +23,7 @@ from clouditia.transport.link_runner import FrameTransport, TransportClosed
 from clouditia.transport.tls import client_context
 from clouditia.transport.websocket import WebSocketTransport, connect
 from clouditia_gateway.host.launch import LaunchSpec
+from clouditia_gateway.host.lifespan import Policy
 from clouditia_gateway.host.taken_sockets import GOING_AWAY, TakenSockets
 
 log = logging.getLogger("clouditia.host")
@@ -71,6 +72,9 @@ class GatewayControl:
         on_request: Carries out ``interrupt``, ``restart`` or ``shutdown``.
         on_data: Serves one data connection to its end.
         taken: Clients whose sockets the gateway hands over; None if it cannot reach this machine.
+
+    Attributes:
+        policy: What the connected gateway says about the life of kernels; None while it is away.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class GatewayControl:
         self._is_urgent = asyncio.Event()
         self._told_life: tuple[object, object] | None = None
         self._last_problem = ""
+        self.policy: Policy | None = None
 
     def state_changed(self) -> None:
         """Report the state soon; at once where a kernel process began or ended."""
@@ -178,9 +183,11 @@ class GatewayControl:
             **(self._taken.offer if self._taken is not None else {}),
         )
         async with asyncio.timeout(_WELCOME_TIMEOUT_S):
-            if (await _receive(transport)).get("type") != "welcome":
-                raise RemoteProtocolError("the gateway's first message was not a welcome")
+            welcome = await _receive(transport)
+        if welcome.get("type") != "welcome":
+            raise RemoteProtocolError("the gateway's first message was not a welcome")
         self._note("connected")
+        self.policy = Policy.from_wire(welcome.get("limits"))
         reporter = asyncio.create_task(self._report(transport))
         self._transport = transport
         if self._taken is not None:
@@ -195,6 +202,7 @@ class GatewayControl:
             self._transport = None
             if self._taken is not None:
                 self._taken.gateway_lost()
+            self.policy = None
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
 

@@ -23,6 +23,7 @@ from clouditia_gateway.host.host_clock import HostClock
 from clouditia_gateway.host.journal_files import JournalFiles
 from clouditia_gateway.host.journal_upkeep import JournalUpkeep
 from clouditia_gateway.host.launch import Launched
+from clouditia_gateway.host.retirement import Retirement
 from clouditia_gateway.host.supervisor import Supervisor
 from clouditia_gateway.host.taken_sockets import TakenSockets
 
@@ -82,6 +83,14 @@ class KernelHost:
             on_data=self._clients.serve,
             taken=self._taken,
         )
+        self._retirement = Retirement(
+            self._supervisor,
+            own_ttl_s=spec.detached_ttl_s,
+            policy=lambda: self._control.policy,
+            clients=lambda: self._clients.online,
+            now_ns=self._clock.now_ns,
+            on_state=self._control.state_changed,
+        )
         self._upkeep = JournalUpkeep(
             self._journal, retention, now_ns=self._clock.now_ns, recovered=self._recovered
         )
@@ -110,6 +119,7 @@ class KernelHost:
             asyncio.create_task(self._watch_surroundings()),
             asyncio.create_task(self._leave_after_shutdown()),
             asyncio.create_task(self._upkeep.run()),
+            asyncio.create_task(self._retirement.run()),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +145,11 @@ class KernelHost:
     # --- state -----------------------------------------------------------------------------------
 
     def _state(self) -> dict[str, Any]:
-        return {**self._supervisor.state(), "connections": self._clients.online}
+        return {
+            **self._supervisor.state(),
+            "connections": self._clients.online,
+            **self._retirement.state(),
+        }
 
     def _state_changed(self) -> None:
         self._control.state_changed()

@@ -50,6 +50,7 @@ class LaunchSpec(NamedTuple):
     interrupt_mode: str
     supports_ipc: bool
     retention: Retention
+    detached_ttl_s: float = 0.0
 
     @property
     def connection_file(self) -> Path:
@@ -141,6 +142,7 @@ def read_launch(path: Path) -> LaunchSpec:
             gateway_file=Path(fields["gateway_file"]),
             directory=Path(fields["directory"]),
             retention=Retention(int(retention["max_bytes"]), float(retention["max_age_s"])),
+            detached_ttl_s=float(fields.get("detached_ttl_s") or 0.0),
             **{name: fields[name] for name in _PLAIN_FIELDS},
         )
     except (KeyError, TypeError) as exc:

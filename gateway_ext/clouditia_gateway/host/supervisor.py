@@ -17,7 +17,7 @@ import zmq
 
 from clouditia.errors import RemoteProtocolError, SessionError
 from clouditia.protocol.answers import Cause
-from clouditia.protocol.messages import CONTROL, IOPUB, SHELL, Message, decode_json
+from clouditia.protocol.messages import CONTROL, IOPUB, SHELL, Buffer, Message, decode_json
 from clouditia_gateway.host.activity import BUSY, DEAD, IDLE, RESTARTING, STARTING, Activity
 from clouditia_gateway.host.chronicle import Chronicle
 from clouditia_gateway.host.connection_file import ConnectionInfo
@@ -59,6 +59,8 @@ class Supervisor:
         self.desk = RequestDesk(self, chronicle, interrupt_mode=launched.spec.interrupt_mode)
         self.channels: KernelChannels | None = None
         self.reason = ""
+        self.ended_because = ""
+        self._last_cell: Buffer = b"{}"
         self._spec = launched.spec
         self._chronicle = chronicle
         self._on_state = on_state
@@ -101,6 +103,7 @@ class Supervisor:
             "epoch": self._chronicle.epoch,
             "execution_state": self.activity.execution_state,
             "reason": self.reason,
+            "ended_because": self.ended_because,
             "last_activity": self.activity.last_activity,
             "pid": self.process.pid,
             "exit": self._exit,
@@ -116,6 +119,10 @@ class Supervisor:
             reason=self.reason,
         )
         self._on_state()
+
+    def announce(self, text: str) -> None:
+        """Write a line into the kernel's output, below the cell that ran last."""
+        self._chronicle.publish([self._chronicle.messages.stderr(text, self._last_cell)])
 
     # --- start -----------------------------------------------------------------------------------
 
@@ -161,6 +168,8 @@ class Supervisor:
         parent = decode_json(message.parent_header)
         if parent.get("msg_type") in _CONTROL_TYPES:
             return  # says nothing about what the kernel runs
+        if parent.get("msg_type") == "execute_request":
+            self._last_cell = bytes(message.parent_header)
         before = self.activity.execution_state
         state = str(decode_json(message.content).get("execution_state"))
         self.activity.status(state, str(parent.get("msg_id")))
@@ -293,8 +302,13 @@ class Supervisor:
             self._become_dead(ExitFacts.not_started(reason))
             raise SessionError(f"the kernel did not restart: {reason}.", retryable=True) from exc
 
-    async def shutdown(self, request: Request | None = None) -> None:
-        """End the kernel for good, tell everybody, and let the host leave. Idempotent."""
+    async def shutdown(self, request: Request | None = None, *, because: str = "") -> None:
+        """End the kernel for good, tell everybody, and let the host leave. Idempotent.
+
+        Args:
+            request: The client's message that asked for it.
+            because: Why, where nobody has asked.
+        """
         async with self._lifecycle:
             if self.ended.is_set():
                 return
@@ -303,13 +317,14 @@ class Supervisor:
             if not was_dead:
                 await self._stop_kernel(request, is_restart=False)
             self.activity.enter(DEAD)
-            self.reason = ENDED
+            self.reason, self.ended_because = ENDED, because
             self.ended.set()
+            why = f": {because}" if because else ""
             self.desk.kernel_stopped(
-                Cause("KernelEnded", "the kernel was shut down.", in_output=False)
+                Cause("KernelEnded", f"the kernel was shut down{why}.", in_output=False)
             )
             self.desk.answer_shutdown(request, is_restart=False)
-            self._chronicle.notice("kernel_ended", reason="shutdown was asked for")
+            self._chronicle.notice("kernel_ended", reason=because or "shutdown was asked for")
             self._on_state()
 
     async def _stop_kernel(self, request: Request | None, *, is_restart: bool) -> None:

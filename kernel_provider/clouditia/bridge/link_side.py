@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from clouditia.bridge.link_access import LinkAccess
+from clouditia.bridge.notices import tell
 from clouditia.protocol.handshake import START_UNFINISHED, Hello
 from clouditia.protocol.link import Delivered, GapSeen, Link, Online, PeerAcked, Role
 from clouditia.protocol.outbox import Outbox
@@ -45,6 +46,7 @@ class LinkSide:
         self._connection: LinkConnection | None = None
         self._kernel_id = ""
         self._unacknowledged: int | None = None
+        self._has_told_limits = False
         self._on_welcome: Callable[[Welcome], None] = lambda welcome: None
 
     @property
@@ -143,7 +145,15 @@ class LinkSide:
             self._channels.messages_lost(count, int(info.get("bytes") or 0), reason)
             self._handled(event.last)
         elif isinstance(event, Online):
+            self._tell_limits(event.welcome.state.get("limits"))
             self._on_welcome(event.welcome)
+
+    def _tell_limits(self, limits: object) -> None:
+        """Say once what may end this kernel, where somebody has set limits."""
+        seconds = list(limits.values()) if isinstance(limits, dict) else []
+        if seconds and not self._has_told_limits:
+            self._has_told_limits = True
+            tell(f"the gateway ends this kernel when nobody uses it for {min(seconds):g} s.")
 
     def _handled(self, seq: int) -> None:
         if self._sockets.is_congested:

@@ -105,9 +105,17 @@ def list_kernels(target_name: str | None) -> list[FoundKernel]:
 
 
 def _look_up(target: Target, kernel_id: str) -> FoundKernel | None:
-    """The kernel by its whole id; some stock servers tell that, but list nothing."""
+    """The kernel by its whole id; some stock servers tell that, but list nothing.
+
+    Raises:
+        KernelNotFound: it was there, and the gateway knows why it is no more.
+    """
     try:
         return FoundKernel(target, GatewayClient(target, _TIMEOUT_S).get_kernel(kernel_id))
+    except KernelNotFound as exc:
+        if exc.details.get("ended_at"):
+            raise
+        return None
     except ClouditiaError:
         return None  # the listing that follows says what is wrong
 

@@ -6,7 +6,8 @@ import argparse
 
 from clouditia.cli import attach
 from clouditia.cli.app import Subparsers
-from clouditia.cli.choosing import FoundKernel, find_kernel, list_kernels
+from clouditia.cli.choosing import FoundKernel, find_kernel, known_targets, list_kernels
+from clouditia.cli.limits import lifetime, tell_endings
 from clouditia.cli.output import emit, say, table
 
 __all__ = ["command"]
@@ -34,10 +35,16 @@ def command(subparsers: Subparsers) -> None:
 def _list(args: argparse.Namespace) -> int:
     kernels = list_kernels(args.target)
     data = [{"target": kernel.target.name, **kernel.model} for kernel in kernels]
-    headings = ("ID", "TARGET", "KERNEL", "STATE", "CLIENTS", "LAST ACTIVITY")
-    emit(args, data, table(headings, [_row(kernel) for kernel in kernels]))
+    headings: tuple[str, ...] = ("ID", "TARGET", "KERNEL", "STATE", "CLIENTS", "LAST ACTIVITY")
+    rows = [_row(kernel) for kernel in kernels]
+    ends = [lifetime(kernel.model) for kernel in kernels]
+    if any(ends):
+        headings = (*headings, "ENDS")
+        rows = [(*row, end) for row, end in zip(rows, ends, strict=True)]
+    emit(args, data, table(headings, rows))
     if not kernels:
         say("No kernels.")
+    tell_endings(known_targets(args.target))
     return 0
 
 

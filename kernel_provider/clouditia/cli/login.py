@@ -6,11 +6,12 @@ import argparse
 import getpass
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from clouditia.cli.app import Subparsers
+from clouditia.cli.limits import tell_policy
 from clouditia.cli.output import emit, say
 from clouditia.errors import AuthenticationError, ConfigError
 from clouditia.kernelspecs import SyncReport, sync_specs
@@ -98,6 +99,7 @@ class _Server:
 
     version: str
     user: str = ""
+    info: dict[str, Any] = field(default_factory=dict)
 
 
 def _check_key_is_meant(target: Target, key: str) -> None:
@@ -116,7 +118,7 @@ def _look_at_gateway(client: GatewayClient) -> _Server:
     info = client.info()
     identity = client.me().get("identity")
     user = str(identity.get("username", "")) if isinstance(identity, dict) else ""
-    return _Server(str(info.get("version")), user)
+    return _Server(str(info.get("version")), user, info)
 
 
 def _look_at_stock(client: GatewayClient) -> _Server:
@@ -170,6 +172,7 @@ def _print(args: argparse.Namespace, target: Target, server: _Server, report: Sy
         say(_PLAIN.format(url=target.url, version=server.version, name=target.name))
     else:
         say(f"Logged in to {target.url} as {server.user}; it is now the target {target.name!r}.")
+        tell_policy(server.info)
     for name in names:
         say(f"  kernelspec {name}")
     for name, why in report.skipped.items():
