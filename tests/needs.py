@@ -26,6 +26,12 @@ def modules(*names: str) -> None:
             _missing(f"the Python module {name}")
 
 
+def library(*paths: str) -> Path:
+    """The first of several files that is there."""
+    found = next(filter(Path.is_file, map(Path, paths)), None)
+    return found or _missing(f"{Path(paths[0]).name} (Debian: the package faketime)")
+
+
 def folder(path: str, made_by: str) -> Path:
     """A folder below the repository's root that a make target prepares."""
     if not (ROOT / path).is_dir():

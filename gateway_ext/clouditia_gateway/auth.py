@@ -18,6 +18,7 @@ from tornado.web import create_signed_value, decode_signed_value
 from clouditia.errors import AuthenticationError
 from clouditia_gateway.audit import caller
 from clouditia_gateway.audit.log import NoAudit
+from clouditia_gateway.clock import utc_now
 from clouditia_gateway.keys import key_id_in
 from clouditia_gateway.throttle import FAILURES_PER_MINUTE, FailureThrottle
 
@@ -93,7 +94,7 @@ class Authenticator:
 
     def _check_cookie(self, value: str, request: HTTPServerRequest) -> Principal:
         key_id = decode_signed_value(
-            self._cookie_secret, COOKIE_NAME, value, max_age_days=COOKIE_DAYS
+            self._cookie_secret, COOKIE_NAME, value, max_age_days=COOKIE_DAYS, clock=_now_s
         )
         if key_id is None:
             expired = AuthenticationError("the login has expired", hint="Log in again at /login.")
@@ -122,4 +123,10 @@ class Authenticator:
 
     def cookie_for(self, principal: Principal) -> str:
         """The value of the login cookie for this principal's key."""
-        return create_signed_value(self._cookie_secret, COOKIE_NAME, principal.key_id).decode()
+        return create_signed_value(
+            self._cookie_secret, COOKIE_NAME, principal.key_id, clock=_now_s
+        ).decode()
+
+
+def _now_s() -> float:
+    return utc_now().timestamp()

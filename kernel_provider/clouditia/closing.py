@@ -9,8 +9,11 @@ counts only while it is unfinished.
 from __future__ import annotations
 
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Any
+
+_CLOCKS_APART_S = time.time() - time.monotonic()
 
 __all__ = ["is_closing_down", "is_user_request"]
 
@@ -54,4 +57,11 @@ def _is_overdue(manager: Any) -> bool:
     last_activity = getattr(manager, "last_activity", None)
     if not limit_s or not isinstance(last_activity, datetime):
         return False
-    return (datetime.now(UTC) - last_activity).total_seconds() > limit_s
+    passed_s = (datetime.now(UTC) - last_activity).total_seconds()
+    # The culler goes by the time of day. Where only that has leapt, nobody was idle for so long.
+    return passed_s - max(0.0, _leapt_s()) > limit_s
+
+
+def _leapt_s() -> float:
+    """By how much the time of day has gone ahead of steady time since this module was imported."""
+    return time.time() - time.monotonic() - _CLOCKS_APART_S

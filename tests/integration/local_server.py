@@ -116,9 +116,12 @@ class NotebookClient:
 class LocalServer:
     """``jupyter server`` as the user of an isolated home runs it."""
 
-    def __init__(self, home: IsolatedHome, *options: str) -> None:
+    def __init__(
+        self, home: IsolatedHome, *options: str, environment: dict[str, str] | None = None
+    ) -> None:
         self._home = home
         self._options = options
+        self._environment = home.environment() | (environment or {})
         self._url = ""
         self._process: subprocess.Popen[bytes] | None = None
         self.log = home.directory / f"server-{uuid.uuid4()}.log"
@@ -129,7 +132,7 @@ class LocalServer:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
-                env=self._home.environment(),
+                env=self._environment,
                 cwd=self._home.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
