@@ -13,6 +13,7 @@ from tests.acceptance import (
     rows_of_clients,
     rows_of_front_ends,
     rows_of_security,
+    rows_of_state,
     rows_of_transport,
     rows_of_vscode,
 )
@@ -28,6 +29,7 @@ CHECKS: dict[str, Callable[[GatewayProcess], None]] = {
     **rows_of_clients.CHECKS,
     **rows_of_front_ends.CHECKS,
     **rows_of_security.CHECKS,
+    **rows_of_state.CHECKS,
     **rows_of_transport.CHECKS,
     **rows_of_vscode.CHECKS,
 }
@@ -38,6 +40,7 @@ ELSEWHERE = {
     "G19": "tests/faults/test_lines_through_cuts.py",
     "G20": "tests/faults/test_gateway_killed.py",
     "M1": "tests/front_ends/browser/test_lines_through_cuts.py",
+    "G39": "tests/faults/test_unused_kernels.py",
 }
 
 

@@ -91,6 +91,7 @@ def test_a_gateway_whose_clock_jumps_ends_no_kernel_no_connection_and_no_key(
         rest.shutdown(unused)
 
 
+@pytest.mark.slow
 def test_a_key_that_expires_does_so_in_its_own_time(
     gateway: GatewayProcess, clock: FakeClock
 ) -> None:

@@ -6,15 +6,13 @@ import json
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from tests.integration.stock_front_end import StockFrontEnd, _connect, stock_front_end
+from tests.integration.stock_front_end import joined_stock_front_end, stock_front_end
 
 from clouditia.errors import KernelDied
 from clouditia.rest import GatewayClient
@@ -66,7 +64,7 @@ def are_gone(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() for process in processes)
 
 
-def test_a_stock_client_hears_the_cause_and_so_does_the_list(
+def test_a_joined_stock_front_end_hears_the_cause_and_so_does_the_list(
     module_gateway: GatewayProcess, lab: Target, rest: GatewayClient
 ) -> None:
     with stock_front_end(lab) as front_end:
@@ -124,9 +122,9 @@ def test_without_a_client_the_list_says_dead_and_who_comes_later_gets_what_was_m
         wait_until(is_known, CAUSE_S - (time.monotonic() - since), what="the list says dead")
         wait_until(lambda: are_gone(family), EXIT_S, what="host, keeper and kernel are gone")
         # Twice, because whoever serves the journal now may be killed as well.
+        _attach_shows_all(module_gateway, kernel_id)
         for _ in range(2):
             _late_client_sees_all(lab, kernel_id, msg_id)
-            _attach_shows_all(module_gateway, kernel_id)
             kill_host(directory_of(module_gateway, kernel_id))
     assert rest.list_kernels() == []
     directories = list((module_gateway.state_dir / "k").iterdir())
@@ -159,12 +157,7 @@ def _attach_shows_all(gateway: GatewayProcess, kernel_id: str) -> None:
 
 
 def _late_client_sees_all(lab: Target, kernel_id: str, msg_id: str) -> None:
-    session_id = uuid.uuid4().hex
-    with ExitStack() as sockets:
-        client = sockets.enter_context(_connect(lab, kernel_id, session_id))
-        late = StockFrontEnd(
-            client, sockets=sockets, target=lab, kernel_id=kernel_id, session_id=session_id
-        )
+    with joined_stock_front_end(lab, kernel_id) as late:
         late.printed(msg_id, "seen")
         late.printed(msg_id, "missed")
         error: dict[str, Any] = late.wait(

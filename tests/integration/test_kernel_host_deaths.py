@@ -72,7 +72,7 @@ def ask_much(client: Client, code: str) -> list[str]:
 
 
 #: The other ways run in the default run, too, but with less behind them (test_kernel_host_ends.py).
-QUICK = ("segfault", "sys.exit in the loop")
+QUICK = ("segfault",)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.integration.host_harness import run, scene
 
 from clouditia.testing.waiting import wait_until_async
 
-LIMIT_S = 2.0
+LIMIT_S = 1.0
 
 
 def test_an_outage_of_the_gateway_is_no_idle_time_and_a_grace_follows_it(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_an_outage_of_the_gateway_is_no_idle_time_and_a_grace_follows_it(tmp_pat
 def test_a_client_keeps_the_kernel_even_after_the_warning_and_without_one_it_is_ended(
     tmp_path: Path,
 ) -> None:
-    ttl_s = 4.0
+    ttl_s = 3.0
 
     async def check() -> None:
         async with scene(tmp_path, start=False, detached_ttl_s=ttl_s) as made:
@@ -59,8 +59,8 @@ def test_a_client_keeps_the_kernel_even_after_the_warning_and_without_one_it_is_
                 lambda: "will not be ended" in client.text(cell, "stderr"), 60, what="it is kept"
             )
             warning = client.text(cell, "stderr")
-            assert "will be ended in 1 s: it had no work and no client for a time" in warning
-            assert "the limit is 4 s (its detached_ttl). To keep it, open its notebook" in warning
+            assert "will be ended in 0.75 s: it had no work and no client for a time" in warning
+            assert "the limit is 3 s (its detached_ttl). To keep it, open its notebook" in warning
             await wait_until_async(lambda: not made.gateway.state["ends_at"], 60)
             assert await client.run("print(kept)") == "1\n"
             await client.cut()

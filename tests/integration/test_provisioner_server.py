@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.integration.local_server import LocalServer
 
 from clouditia.rest import GatewayClient
 from clouditia.settings import load_target
+from clouditia.testing.chaos import ChaosProxy
 from clouditia.testing.home import IsolatedHome
-from clouditia.testing.targets import LoggedInTarget
+from clouditia.testing.targets import LoggedInTarget, log_in
 from clouditia.testing.waiting import wait_until
 
 WAIT_S = 30.0
+#: How long a stop may take, and how soon the kernel is listed as one without a client.
+EXIT_S, LISTED_S = 5.0, 5.0
 
 
 @pytest.fixture
@@ -58,9 +63,34 @@ def test_a_stopping_server_lets_go_of_a_running_cell_without_interrupting_it(
             )
             notebook.read_until("stream", msg_id)
         kernel_id = only_kernel(remote)["id"]
+        began = time.monotonic()
         server.stop(signal.SIGTERM)
+        assert time.monotonic() - began < EXIT_S
         assert only_kernel(remote)["id"] == kernel_id
         wait_until(marker.exists, WAIT_S, what="the cell ran to its end")
+
+
+def test_a_server_whose_gateway_is_out_of_reach_stops_in_time_and_keeps_the_kernel(
+    module_home: IsolatedHome, module_target: LoggedInTarget, remote: GatewayClient
+) -> None:
+    port = urlsplit(module_target.gateway.url).port or 0
+    with ChaosProxy("127.0.0.1", port) as proxy:
+        far = log_in(module_target.gateway, name="far", url=f"http://127.0.0.1:{proxy.port}")
+        with LocalServer(module_home) as server:
+            session = server.open_session(far.kernel_name())
+            with server.client(session["kernel"]["id"]) as notebook:
+                notebook.run("kept = 1")
+            (kernel,) = GatewayClient(load_target("far")).list_kernels()
+            proxy.black_hole()
+            began = time.monotonic()
+            server.stop(signal.SIGTERM)
+            assert time.monotonic() - began < EXIT_S
+            proxy.heal()
+        began = time.monotonic()
+        (after,) = GatewayClient(load_target("far")).list_kernels()
+        assert time.monotonic() - began < LISTED_S
+        assert (after["id"], after["clouditia"]["epoch"]) == (kernel["id"], 1)
+        GatewayClient(load_target("far")).shutdown(kernel["id"])
 
 
 def test_a_killed_server_lets_go_of_its_kernel(
@@ -71,7 +101,7 @@ def test_a_killed_server_lets_go_of_its_kernel(
         kernel_id = only_kernel(remote)["id"]
         server.stop(signal.SIGKILL)
         wait_until(
-            lambda: only_kernel(remote)["connections"] == 0, WAIT_S, what="the bridge has left"
+            lambda: only_kernel(remote)["connections"] == 0, LISTED_S, what="the bridge has left"
         )
         assert only_kernel(remote)["id"] == kernel_id
 
