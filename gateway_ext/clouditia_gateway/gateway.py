@@ -163,7 +163,6 @@ class Gateway:
         log.info("ready at %s, state in %s", self.url, self.state.path)
         if limits := sentence(self.config.limits):
             log.info("%s", limits)
-            sys.stderr.write(f"clouditia gateway: {limits}\n")
         sys.stdout.write(f"ready {self.url}\n")
         sys.stdout.flush()
 
