@@ -15,11 +15,11 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from clouditia.atomic_files import write_private
 from clouditia.errors import AuthenticationError, ConfigError
 from clouditia_gateway.audit.log import NoAudit
 from clouditia_gateway.clock import iso, iso_now, utc_now
 from clouditia_gateway.records import Principal
-from clouditia_gateway.state_dir import write_private
 from clouditia_gateway.store import KeyRecord
 
 if TYPE_CHECKING:

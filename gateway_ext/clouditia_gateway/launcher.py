@@ -16,6 +16,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clouditia.atomic_files import write_private
 from clouditia.errors import ConfigError, KernelDied
 from clouditia_gateway.clock import iso_now
 from clouditia_gateway.engines.base import HostRef, HostSpec
@@ -23,7 +24,6 @@ from clouditia_gateway.kernel_env import INHERITED, build_env
 from clouditia_gateway.kernelspecs import check_executable
 from clouditia_gateway.life_limits import wanted_ttl
 from clouditia_gateway.records import KernelRecord
-from clouditia_gateway.state_dir import write_private
 from clouditia_gateway.workdir import checked_path, working_directory
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from clouditia.atomic_files import write_private
 from clouditia.errors import ConfigError
 from clouditia_gateway.store import KERNELS_DIR
 
@@ -119,18 +120,3 @@ class StateDir:
             path = self.kernels / secrets.token_hex(4)
             if not path.exists():
                 return path
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import urlsplit
 
+from clouditia import atomic_files
 from clouditia.errors import AuthenticationError, ConfigError
 
 if TYPE_CHECKING:
@@ -365,21 +366,9 @@ def write_private(path: Path, content: str | bytes) -> None:
     Raises:
         ConfigError: the folder cannot be made or written.
     """
-    import tempfile  # the bridge reads targets but never writes one
-
     with _reported(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # mkstemp makes the file 0600 from the start; replace() keeps that.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        atomic_files.write_private(path, content)
 
 
 @contextmanager

@@ -45,6 +45,12 @@ MUTANTS: list[tuple[str, str, str]] = [
     ),
     (FILE, "        self._segments[rewritten.number] = rewritten\n", ""),
     (FILE, "if self._numbers and number < self._numbers[-1]:", "if False:"),
+    (FILE, "if self._firsts and first_seq < self._firsts[-1]:", "if False:"),
+    (
+        FILE,
+        "if self._firsts and first_seq < self._firsts[-1]:",
+        "if self._firsts and first_seq <= self._firsts[-1]:",
+    ),
     # finding
     (FILE, "        while found.last + 1 < self.next_seq:", "        while False:"),
     (FILE, "if not 1 <= seq < self.next_seq:", "if not 0 <= seq <= self.next_seq:"),

@@ -15,6 +15,12 @@ MUTANTS: list[tuple[str, str, str]] = [
     ),
     (FILE, "return record.kind in (Kind.DOWN, Kind.UP) and", "return record.kind == Kind.DOWN and"),
     (FILE, "return record.kind in (Kind.DOWN, Kind.UP) and", "return"),
+    (FILE, "+ reserve_bytes - self.max_bytes", "- self.max_bytes"),
+    (
+        FILE,
+        "self.segment_bytes * 5 // 4, self.max_bytes // 2",
+        "self.segment_bytes, self.max_bytes",
+    ),
     # markers
     (
         FILE,

@@ -387,6 +387,19 @@ def _parts(text: str) -> list[bytes]:
     return [bytes(part) for part in record.payload]
 
 
+def test_a_segment_that_begins_before_the_one_before_is_refused() -> None:
+    disk = Disk()
+    disk.stream("a")
+    disk.stream("b")
+    old = epoch_record(next_seq=1, epoch=1, time_ns=0)
+    newest = disk.index.segments()[-1].number
+    disk.index.add(epoch_record(next_seq=3, epoch=1, time_ns=0), newest + 1, 0, 40)
+    with pytest.raises(LocalProtocolError, match="begins at message 1"):
+        disk.index.add(old, newest + 2, 0, 40)
+    disk.index.add(epoch_record(next_seq=3, epoch=1, time_ns=0), newest + 2, 0, 40)
+    assert isinstance(disk.index.find(1), Location)
+
+
 def test_a_segment_knows_its_age_and_what_it_holds() -> None:
     segment = SegmentIndex(0)
     for seq, (msg_type, time_ns, length) in enumerate(

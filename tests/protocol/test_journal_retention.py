@@ -181,6 +181,15 @@ def test_nothing_is_planned_within_the_limits() -> None:
     assert Retention().plan([], 0) == []
 
 
+def test_room_is_made_below_the_limit_for_what_is_being_written() -> None:
+    segments = [segment(number, stream=50, display=30, reply=20) for number in range(4)]
+    assert Retention(max_bytes=450).plan(segments, 0, reserve_bytes=50) == []
+    plan = Retention(max_bytes=450).plan(segments, 0, reserve_bytes=51)
+    assert plan == [Compact(0, Level.STREAM)]
+    assert Retention(max_bytes=8 << 20).reserve_bytes == (1 << 20) * 5 // 4
+    assert Retention(max_bytes=100_000).reserve_bytes == 50_000
+
+
 def test_the_oldest_stream_output_goes_first_and_no_more_than_needed() -> None:
     segments = [segment(number, stream=50, display=30, reply=20) for number in range(4)]
     plan = Retention(max_bytes=350).plan(segments, 0)

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clouditia.atomic_files import write_private
+
 #: Longest path of a Unix socket (``sun_path`` without its final NUL).
 MAX_SOCKET_PATH_BYTES = 107
 _PORT_NAMES = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
@@ -59,18 +61,7 @@ def new_connection(
 
 def write_connection_file(path: Path, info: ConnectionInfo) -> None:
     """Write the file with mode 0600; a reader sees the old or the new one, whole."""
-    write_private(path, json.dumps(info.fields(), indent=1).encode())
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replace ``path`` atomically by a file that only its owner may read."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
+    write_private(path, json.dumps(info.fields(), indent=1))
 
 
 def remove_sockets(path: Path) -> None:

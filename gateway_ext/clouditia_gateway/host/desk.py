@@ -188,6 +188,14 @@ class RequestDesk:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a request could not be carried out: %s: %s", type(error).__name__, error)
 
+    def tell_running_cell(self, text: str) -> None:
+        """Write a line into the output of the cell that runs; nothing where none does."""
+        for state in self._chronicle.unfinished():
+            if state.msg_type == "execute_request":
+                header = self._answers.header_of(state)
+                self._chronicle.publish([self._chronicle.messages.stderr(text, header)])
+                return
+
     # --- answers in the kernel's place -----------------------------------------------------------
 
     def is_waiting_for_kernel(self, channel: str) -> bool:

@@ -11,18 +11,20 @@ import signal
 from contextlib import suppress
 from typing import Any
 
+from clouditia.atomic_files import write_private
 from clouditia.errors import ClouditiaError
 from clouditia.protocol.journal import Record, down_record
 from clouditia.protocol.journal_retention import Retention
 from clouditia_gateway.host import logs, proc
 from clouditia_gateway.host.chronicle import Chronicle
 from clouditia_gateway.host.clients import ClientLinks
-from clouditia_gateway.host.connection_file import remove_sockets, write_private
+from clouditia_gateway.host.connection_file import remove_sockets
 from clouditia_gateway.host.control import Dismissed, GatewayControl
 from clouditia_gateway.host.host_clock import HostClock
 from clouditia_gateway.host.journal_files import JournalFiles
 from clouditia_gateway.host.journal_upkeep import JournalUpkeep
 from clouditia_gateway.host.launch import Launched
+from clouditia_gateway.host.notices import disk_recovery, disk_trouble
 from clouditia_gateway.host.retirement import Retirement
 from clouditia_gateway.host.supervisor import Supervisor
 from clouditia_gateway.host.taken_sockets import TakenSockets
@@ -62,8 +64,8 @@ class KernelHost:
         self._clock = HostClock.for_directory(spec.host_file)
         retention = Retention(spec.retention.max_bytes, spec.retention.max_age_s)
         self._journal = JournalFiles(spec.directory / "journal", retention, self._clock.now_ns)
-        self._journal.load()
         self._journal.on_trouble = self._journal_failed
+        self._journal.load(proc.boot_id())
         self._telling: asyncio.TimerHandle | None = None
         self._chronicle = Chronicle(self._journal, self._clock.now_ns, self._published)
         self._supervisor = Supervisor(launched, self._chronicle, on_state=self._state_changed)
@@ -92,7 +94,11 @@ class KernelHost:
             on_state=self._control.state_changed,
         )
         self._upkeep = JournalUpkeep(
-            self._journal, retention, now_ns=self._clock.now_ns, recovered=self._recovered
+            self._journal,
+            retention,
+            now_ns=self._clock.now_ns,
+            recovered=self._recovered,
+            on_recovered=self._journal_recovered,
         )
         self._online = 0
         self._written_pid: int | None = None
@@ -190,7 +196,7 @@ class KernelHost:
             "clock_offset_ns": self._clock.offset_ns,
         }
         try:
-            write_private(self._spec.host_file, json.dumps(fields).encode())
+            write_private(self._spec.host_file, json.dumps(fields))
         except OSError as exc:
             log.warning("host.json cannot be written: %s", exc)
 
@@ -229,8 +235,15 @@ class KernelHost:
 
     def _journal_failed(self, error: OSError) -> None:
         log.warning("the journal cannot be written, messages stay in memory: %s", error)
-        loop = asyncio.get_running_loop()
-        loop.call_soon(self._tell_disk_state, f"the journal cannot be written: {error.strerror}")
+        # Later: this is the middle of a write, and what is said now is to be written, too.
+        asyncio.get_running_loop().call_soon(self._tell_full, error.strerror or str(error))
+
+    def _tell_full(self, why: str) -> None:
+        self._tell_disk_state(f"the journal cannot be written: {why}")
+        self._supervisor.desk.tell_running_cell(disk_trouble(why))
+
+    def _journal_recovered(self, messages: int, size_bytes: int) -> None:
+        self._supervisor.desk.tell_running_cell(disk_recovery(messages, size_bytes))
 
     def _tell_disk_state(self, reason: str) -> None:
         state = self._supervisor.activity.execution_state

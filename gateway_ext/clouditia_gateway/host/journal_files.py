@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
+from clouditia.atomic_files import write_private
 from clouditia.errors import LocalProtocolError, RemoteProtocolError
 from clouditia.protocol.journal import (
+    Frame,
     Kind,
     Omission,
     Record,
-    RecordReader,
     encode_record,
     frame_bytes,
     read_frame,
@@ -25,8 +27,14 @@ from clouditia.protocol.journal import (
 )
 from clouditia.protocol.journal_index import JournalIndex, SegmentIndex
 from clouditia.protocol.journal_retention import Retention
+from clouditia.protocol.journal_salvage import SalvageReader
 from clouditia.protocol.messages import Buffer
 from clouditia.protocol.outbox import Omitted
+from clouditia_gateway.host.journal_compaction import (
+    rewrite_segment,
+    sync_directory,
+    tell_damage,
+)
 from clouditia_gateway.host.journal_overflow import Overflow
 from clouditia_gateway.host.recent import RecentMessages
 from clouditia_gateway.host.segment_file import SegmentFile
@@ -34,6 +42,8 @@ from clouditia_gateway.host.segment_file import SegmentFile
 log = logging.getLogger("clouditia.host")
 
 _SUFFIX = ".journal"
+#: What a host that was killed while it rewrote a segment has left.
+_UNFINISHED = ("*.new", "*.now", "*.part")
 _OPEN_SEGMENTS = 4
 
 
@@ -132,18 +142,29 @@ class JournalFiles:
     def _roll_if_due(self) -> None:
         segments = self.index.segments()
         if segments and self._retention.should_roll(segments[-1], self._now_ns()):
+            self._make_room(segments)
             self._current = segments[-1].number + 1
+
+    def _make_room(self, segments: list[SegmentIndex]) -> None:
+        """Compact at once what upkeep has not yet come to: no kernel may fill the disk."""
+        reserve_bytes = self._retention.reserve_bytes
+        for job in self._retention.plan(segments, self._now_ns(), reserve_bytes):
+            path = self.path_of(job.segment)
+            new_path = path.with_suffix(".now")  # upkeep may be at work on the same one
+            try:
+                self.replace(rewrite_segment(path, job, new_path), new_path)
+            except OSError as exc:
+                log.warning("journal segment %d cannot be compacted: %s", job.segment, exc)
+                return
 
     def recover(self, record: Record) -> bool:
         """Write what memory holds since the disk failed, then ``record``; returns success."""
         overflow = self.overflow
         if overflow is None:
             return True
-        path = self.path_of(overflow.segment)
         try:
-            rewritten = overflow.write_to(path)
+            rewritten = overflow.write_to(self.path_of(overflow.segment))
         except OSError:
-            path.unlink(missing_ok=True)
             return False
         self.overflow = None
         self._current = overflow.segment + 1
@@ -157,44 +178,84 @@ class JournalFiles:
         """Where a segment is."""
         return self._directory / f"{segment:08d}{_SUFFIX}"
 
-    def load(self) -> None:
-        """Read what an earlier host wrote; cuts a torn end and skips numbers after damage.
+    def load(self, boot_id: str = "") -> None:
+        """Read what an earlier host wrote.
+
+        Damage between good frames is passed over: what was there is gone, and the gap in the
+        numbers says so. A torn or damaged end is cut, and so many numbers are left out that none
+        is given twice.
+
+        Args:
+            boot_id: Of this run of the machine. After another one the last writes may never have
+                reached the disk, so that its end counts as torn, however whole it looks.
 
         Raises:
             VersionMismatch: a newer Clouditia wrote it.
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
+        for left_over in chain.from_iterable(map(self._directory.glob, _UNFINISHED)):
+            left_over.unlink(missing_ok=True)
         numbers = sorted(int(path.stem) for path in self._directory.glob(f"*{_SUFFIX}"))
-        is_damaged = False
+        is_end_torn = False
         for number in numbers:
-            is_damaged = self._load_segment(number) or is_damaged
+            is_end_torn = not self._load_segment(number)
         if numbers:
             self._current = numbers[-1] + 1
-        if is_damaged:
+        if boot_id and self._is_of_another_boot(boot_id) and numbers:
+            is_end_torn = True
+        if is_end_torn:
             facts = {"next_seq": self.next_seq, "epoch": self.index.epoch}
             self.append([recovery_record(**facts, time_ns=self._now_ns())])
 
-    def _load_segment(self, number: int) -> bool:
-        """Add a segment to the index; returns whether its end was torn or damaged."""
-        file = SegmentFile(self.path_of(number))
+    def _is_of_another_boot(self, boot_id: str) -> bool:
+        path = self._directory / "boot_id"
         try:
-            reader = RecordReader(file.map())
-            for frame in reader:
-                self.index.add(frame.record, number, frame.offset, frame.length)
-            if reader.corruption is None:
+            if path.read_text("utf-8") == boot_id:
                 return False
+        except (OSError, ValueError):
+            pass  # none, or not readable: who knows
+        try:
+            write_private(path, boot_id)
+        except OSError as exc:
+            log.warning("the boot id cannot be written: %s", exc)
+        return True
+
+    def _load_segment(self, number: int) -> bool:
+        """Add a segment to the index; returns whether it is whole at its end."""
+        try:
+            file = SegmentFile(self.path_of(number))
+        except OSError as exc:
+            log.warning("journal segment %d cannot be read: %s", number, exc)
+            return False
+        try:
+            reader = SalvageReader(file.map())
+            for frame in reader:
+                self._load_frame(number, frame)
+            tell_damage(number, reader)
+            if reader.tail is None:
+                return True
             log.warning(
                 "journal segment %d is cut from %d to %d bytes: %s",
-                number, file.size, reader.end, reader.corruption.reason,
+                number, file.size, reader.end, reader.tail.reason,
             )  # fmt: skip
             file.cut(reader.end)
-            return True
+        except OSError as exc:
+            log.warning("journal segment %d: %s", number, exc)
         finally:
             file.close()
+        return False
+
+    def _load_frame(self, number: int, frame: Frame) -> None:
+        try:
+            self.index.add(frame.record, number, frame.offset, frame.length)
+        except (LocalProtocolError, RemoteProtocolError) as exc:
+            # Whole, but not what stood there: an old segment that came back, for example.
+            log.warning("journal segment %d at %d is left out: %s", number, frame.offset, exc)
 
     def replace(self, rewritten: SegmentIndex, path: Path) -> None:
         """Put a compacted segment in the place of the old one."""
         path.replace(self.path_of(rewritten.number))
+        sync_directory(self._directory)
         stale = self._open.pop(rewritten.number, None)
         if stale is not None:
             stale.close()

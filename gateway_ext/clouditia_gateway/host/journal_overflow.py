@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 from clouditia.errors import LocalProtocolError
@@ -16,9 +17,8 @@ from clouditia.protocol.journal import (
 from clouditia.protocol.journal_index import SegmentIndex
 from clouditia.protocol.journal_retention import Level, compact_records
 from clouditia.protocol.messages import Buffer
+from clouditia_gateway.host.notices import OVERFLOW_BYTES
 from clouditia_gateway.host.segment_file import SegmentFile
-
-MAX_BYTES = 64 * 1024 * 1024
 
 
 class Overflow:
@@ -29,7 +29,7 @@ class Overflow:
         max_bytes: Above this, output goes in the order of retention and leaves markers.
     """
 
-    def __init__(self, segment: int, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, segment: int, max_bytes: int = OVERFLOW_BYTES) -> None:
         self.segment = segment
         self.size_bytes = 0  # as if nothing was ever dropped: the index counts on it
         self._max_bytes = max_bytes
@@ -45,14 +45,21 @@ class Overflow:
         self._records.append(record)
         if record.kind == Kind.DOWN:
             self._by_seq[record.seq] = record
-        for level in Level:
+        for level, share in product(Level, (2, 1)):  # the older half first, then all
             if self._held_bytes <= self._max_bytes:
                 break
-            self._compact(level)
+            self._compact(level, len(self._records) // share)
         return length
 
-    def _compact(self, level: Level) -> None:
-        self._records = list(compact_records(self._records, level))
+    @property
+    def omitted(self) -> tuple[int, int]:
+        """How many messages were left out for want of memory, and how many bytes those had."""
+        gaps = [omission_of(item) for item in self._records if item.kind == Kind.OMITTED]
+        return sum(gap.messages for gap in gaps), sum(gap.size_bytes for gap in gaps)
+
+    def _compact(self, level: Level, count: int) -> None:
+        older, newer = self._records[:count], self._records[count:]
+        self._records = [*compact_records(older, level), *newer]
         self._by_seq = {item.seq: item for item in self._records if item.kind == Kind.DOWN}
         self._held_bytes = sum(frame_bytes(encode_record(item)) for item in self._records)
 
@@ -69,19 +76,26 @@ class Overflow:
         raise LocalProtocolError("message %d is not in the overflow" % seq)
 
     def write_to(self, path: Path) -> SegmentIndex:
-        """Write everything to a new segment file; returns its index.
+        """Write everything to a new segment file, whole or not at all; returns its index.
 
         Raises:
             OSError: the disk still does not take it.
         """
         index = SegmentIndex(self.segment)
-        path.unlink(missing_ok=True)
-        file = SegmentFile(path)
+        unfinished = path.with_suffix(".part")
         try:
-            frames = [encode_record(record) for record in self._records]
-            file.append([part for frame in frames for part in frame])
-        finally:
-            file.close()
+            unfinished.unlink(missing_ok=True)
+            file = SegmentFile(unfinished)
+            try:
+                frames = [encode_record(record) for record in self._records]
+                file.append([part for frame in frames for part in frame])
+                file.sync()
+            finally:
+                file.close()
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
         offset = 0
         for record, frame in zip(self._records, frames, strict=True):
             length = frame_bytes(frame)

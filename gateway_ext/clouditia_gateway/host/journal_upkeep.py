@@ -10,13 +10,11 @@ import errno
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
 
-from clouditia.protocol.journal import Record, RecordReader, encode_record, frame_bytes
-from clouditia.protocol.journal_index import SegmentIndex
-from clouditia.protocol.journal_retention import Compact, Retention, compact_records
+from clouditia.protocol.journal import Record
+from clouditia.protocol.journal_retention import Retention
+from clouditia_gateway.host.journal_compaction import rewrite_segment
 from clouditia_gateway.host.journal_files import JournalFiles
-from clouditia_gateway.host.segment_file import SegmentFile
 
 log = logging.getLogger("clouditia.host")
 
@@ -33,6 +31,7 @@ class JournalUpkeep:
         retention: How much it may keep.
         now_ns: The clock of its records.
         recovered: Makes the record that says that the disk takes writes again.
+        on_recovered: Called after that with how many messages were left out, and their bytes.
     """
 
     def __init__(
@@ -42,11 +41,13 @@ class JournalUpkeep:
         *,
         now_ns: Callable[[], int],
         recovered: Callable[[], Record],
+        on_recovered: Callable[[int, int], None],
     ) -> None:
         self._journal = journal
         self._retention = retention
         self._now_ns = now_ns
         self._recovered = recovered
+        self._on_recovered = on_recovered
         self._synced_size = 0
 
     async def run(self) -> None:
@@ -60,13 +61,21 @@ class JournalUpkeep:
             if self._journal.overflow is not None and now >= next_retry:
                 next_retry = now + RETRY_INTERVAL_S
                 self._retry()
-            if now >= next_retention:
+            if now >= next_retention or self._is_near_limit():
                 next_retention = now + RETENTION_INTERVAL_S
                 await self._compact()
 
+    def _is_near_limit(self) -> bool:
+        """Whether there is soon no room: better now, in a thread, than by who writes, at once."""
+        retention = self._retention
+        limit = retention.max_bytes - 2 * retention.reserve_bytes
+        return self._journal.overflow is None and self._journal.index.size_bytes > limit
+
     def _retry(self) -> None:
+        omitted = self._journal.overflow.omitted if self._journal.overflow else (0, 0)
         if self._journal.recover(self._recovered()):
             log.warning("the journal can be written to the disk again")
+            self._on_recovered(*omitted)
 
     async def _sync(self) -> None:
         size = self._journal.index.size_bytes
@@ -85,40 +94,14 @@ class JournalUpkeep:
             os.close(descriptor)
 
     async def _compact(self) -> None:
-        for job in self._retention.plan(self._journal.index.segments(), self._now_ns()):
+        retention, segments = self._retention, self._journal.index.segments()
+        for job in retention.plan(segments, self._now_ns(), 2 * retention.reserve_bytes):
             path = self._journal.path_of(job.segment)
+            new_path = path.with_suffix(".new")
             try:
-                rewritten = await asyncio.to_thread(rewrite_segment, path, job)
+                rewritten = await asyncio.to_thread(rewrite_segment, path, job, new_path)
             except OSError as exc:
                 log.warning("journal segment %d cannot be compacted: %s", job.segment, exc)
                 return
-            self._journal.replace(rewritten, _new_path(path))
+            self._journal.replace(rewritten, new_path)
             log.info("journal segment %d was compacted", job.segment)
-
-
-def _new_path(path: Path) -> Path:
-    return path.with_suffix(".new")
-
-
-def rewrite_segment(path: Path, job: Compact) -> SegmentIndex:
-    """Write the compacted form of a closed segment beside it; returns its index."""
-    index = SegmentIndex(job.segment)
-    new_path = _new_path(path)
-    new_path.unlink(missing_ok=True)
-    source, target = SegmentFile(path), SegmentFile(new_path)
-    try:
-        reader = RecordReader(source.map())
-        for record in compact_records((frame.record for frame in reader), job.level):
-            frame = encode_record(record)
-            offset = target.size
-            target.append(frame)
-            index.add(record, offset, frame_bytes(frame))
-        os.fsync(descriptor := target.duplicate())
-        os.close(descriptor)
-    except OSError:
-        new_path.unlink(missing_ok=True)
-        raise
-    finally:
-        source.close()
-        target.close()
-    return index

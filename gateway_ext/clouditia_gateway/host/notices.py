@@ -20,6 +20,8 @@ from clouditia.protocol.messages import (
 
 #: What a message may hold so that its v1 frame, offsets included, passes a link.
 MAX_SIZE_BYTES = MAX_MESSAGE_BYTES - 8 * (MAX_BUFFERS + 16)
+#: How much of the journal is kept in memory while the disk does not take it.
+OVERFLOW_BYTES = 64 * 1024 * 1024
 
 _JUPYTER_PROTOCOL = "5.4"
 
@@ -75,3 +77,21 @@ class MessageFactory:
             return self.stderr(f"[clouditia] {what}\n", message.parent_header)
         content = {"status": "error", **error_content("MessageTooLarge", what)}
         return message._replace(content=encode_json(content), buffers=())
+
+
+def disk_trouble(why: str) -> str:
+    """What a cell is told when the journal cannot be written."""
+    return (
+        f"[clouditia] the journal of this kernel cannot be written: {why}. The kernel runs on. "
+        f"Its output is kept in memory, {OVERFLOW_BYTES >> 20} MiB of it, until the disk of the "
+        "kernel's machine takes it; beyond that the oldest printed text is left out, with a mark. "
+        "Free space there.\n"
+    )
+
+
+def disk_recovery(messages: int, size_bytes: int) -> str:
+    """What a cell is told when the disk takes the journal again."""
+    left_out = "nothing was left out"
+    if messages:
+        left_out = f"{messages} messages ({size_bytes} bytes) of older output were left out"
+    return f"[clouditia] the journal of this kernel is written again; {left_out}.\n"

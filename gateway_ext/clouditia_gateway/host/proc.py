@@ -48,6 +48,18 @@ def read_stat(pid: int) -> ProcessStat | None:
     )
 
 
+def boot_id() -> str:
+    """A number of this run of the machine; empty where the system does not tell."""
+    try:
+        descriptor = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, 64).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
+
+
 def start_time(pid: int) -> int:
     """Start time of ``pid`` in ticks since boot; 0 when there is no such process."""
     stat = read_stat(pid)

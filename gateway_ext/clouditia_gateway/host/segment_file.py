@@ -78,6 +78,14 @@ class SegmentFile:
             return b""
         return memoryview(mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ))
 
+    def sync(self) -> None:
+        """Return when the disk has everything.
+
+        Raises:
+            OSError: it has not; what of it is there is not known.
+        """
+        os.fsync(self._descriptor)
+
     def duplicate(self) -> int:
         """Another descriptor of this file, for a thread that syncs it; close it after use."""
         return os.dup(self._descriptor)

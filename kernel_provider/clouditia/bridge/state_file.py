@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from clouditia.atomic_files import write_private
+
 __all__ = ["StateFile"]
 
 
@@ -38,12 +40,8 @@ class StateFile:
         }
         if fields == self._written:
             return
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(fields, file)
-            temporary.replace(self._path)
+            write_private(self._path, json.dumps(fields))
         except OSError:
             # Front ends delete their runtime folder while we are still leaving; the file is a
             # convenience for the provisioner, the bridge works without it.

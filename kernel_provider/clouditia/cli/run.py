@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clouditia.atomic_files import write_atomically
 from clouditia.cli.app import Subparsers
 from clouditia.cli.choosing import target_to_run_on
 from clouditia.cli.output import emit, say
@@ -97,7 +98,10 @@ def _make_run(args: argparse.Namespace, source: Path, target: str) -> NotebookRu
 
 def _write(run: NotebookRun, output: Path) -> None:
     try:
-        output.write_text(run.text(), encoding="utf-8")
+        if output.exists() and not output.is_file():
+            output.write_text(run.text(), encoding="utf-8")  # a pipe or a terminal has no old form
+        else:
+            write_atomically(output, run.text())
     except OSError as exc:
         raise ConfigError(f"{output} cannot be written: {exc.strerror}") from exc
 

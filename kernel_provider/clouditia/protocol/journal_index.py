@@ -164,6 +164,11 @@ class JournalIndex:
                 raise LocalProtocolError(
                     "segment %d begins after segment %d" % (number, self._numbers[-1])
                 )
+            if self._firsts and first_seq < self._firsts[-1]:
+                raise LocalProtocolError(
+                    "segment %d begins at message %d, the one before at %d"
+                    % (number, first_seq, self._firsts[-1])
+                )
             self._segments[number] = SegmentIndex(number)
             self._numbers.append(number)
             self._firsts.append(first_seq)

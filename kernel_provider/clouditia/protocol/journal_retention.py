@@ -81,16 +81,27 @@ class Retention:
         age_s = (now_ns - segment.oldest_ns) / 1e9
         return segment.size_bytes >= self.segment_bytes or age_s > MAX_SEGMENT_AGE_S
 
-    def plan(self, segments: Sequence[SegmentIndex], now_ns: int) -> List[Compact]:
+    @property
+    def reserve_bytes(self) -> int:
+        """What is kept free below the limit: by so much the segment that is written may grow.
+
+        A quarter more than its size, for the messages that fill it up and for markers.
+        """
+        return min(self.segment_bytes * 5 // 4, self.max_bytes // 2)
+
+    def plan(
+        self, segments: Sequence[SegmentIndex], now_ns: int, reserve_bytes: int = 0
+    ) -> List[Compact]:
         """What to rewrite now, in order; nothing when all limits are kept.
 
         Args:
             segments: Of the index, oldest first; the last one is being written and left alone.
             now_ns: The time, of the clock that stamped the records.
+            reserve_bytes: How far below the limit to stay.
         """
         closed = segments[:-1]
         levels: Dict[int, Level] = {}
-        excess = sum(segment.size_bytes for segment in segments) - self.max_bytes
+        excess = sum(segment.size_bytes for segment in segments) + reserve_bytes - self.max_bytes
         for segment in closed:
             droppable = droppable_bytes(segment, Level.ALL_BUT_OUTCOMES)
             if droppable and (now_ns - segment.newest_ns) / 1e9 > self.max_age_s:

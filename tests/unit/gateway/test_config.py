@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from clouditia.atomic_files import write_private
 from clouditia.errors import ConfigError
 from clouditia_gateway.config import GatewayConfig, normal_base_url, server_tls
-from clouditia_gateway.state_dir import StateDir, write_private
+from clouditia_gateway.state_dir import StateDir
 
 STATE = Path("/s")
 

@@ -22,9 +22,9 @@ from clouditia.protocol.journal import (
 from clouditia.protocol.journal_retention import Retention
 from clouditia.protocol.messages import IOPUB, SHELL, Message, encode_json, encode_v1
 from clouditia.protocol.outbox import Omitted
+from clouditia_gateway.host.journal_compaction import rewrite_segment
 from clouditia_gateway.host.journal_files import JournalFiles
 from clouditia_gateway.host.journal_overflow import Overflow
-from clouditia_gateway.host.journal_upkeep import rewrite_segment
 from clouditia_gateway.host.recent import RecentMessages
 
 
@@ -220,7 +220,8 @@ def test_retention_compacts_closed_segments_in_place(tmp_path: Path) -> None:
     assert len(target.index.segments()) > 3
     for job in retention.plan(target.index.segments(), 10**18):
         path = target.path_of(job.segment)
-        target.replace(rewrite_segment(path, job), path.with_suffix(".new"))
+        new_path = path.with_suffix(".new")
+        target.replace(rewrite_segment(path, job, new_path), new_path)
     assert target.index.size_bytes <= 600_000
     target._recent = RecentMessages()
     assert isinstance(target.read(1), Omitted)
