@@ -83,6 +83,7 @@ class LinkRunner:
         self._timer_due = 0.0
         self._direct: PushTransport | None = None
         self._flush_handle: asyncio.Handle | None = None
+        self._is_writing = False  # the writer has frames in its hands
 
     def wake(self) -> None:
         """The source has grown or messages were handled: look for something to send."""
@@ -174,6 +175,8 @@ class LinkRunner:
 
     def _flush(self, transport: PushTransport) -> None:
         self._flush_handle = None
+        if self._is_writing:
+            return  # the writer has older frames in its hands, and takes these when it is done
         while self._direct is transport and not transport.is_congested:
             frames = self.link.data_to_send(_SEND_BATCH_BYTES)
             if not frames:
@@ -194,9 +197,13 @@ class LinkRunner:
         while True:
             await self._work.wait()
             self._work.clear()
-            while frames := self.link.data_to_send(_SEND_BATCH_BYTES):
-                for frame in frames:
-                    await transport.send(frame)
+            self._is_writing = True
+            try:
+                while frames := self.link.data_to_send(_SEND_BATCH_BYTES):
+                    for frame in frames:
+                        await transport.send(frame)
+            finally:
+                self._is_writing = False
             if self._error is not None or self.link.is_closed:
                 return
 
