@@ -36,6 +36,12 @@ class DrainingError(SessionError):
     code = "draining"
 
 
+class StorageError(ClouditiaError):
+    """The gateway cannot write down what was asked for: its disk is full or fails (HTTP 507)."""
+
+    code = "storage"
+
+
 #: The first matching class counts.
 _STATUS: tuple[tuple[type[ClouditiaError], int], ...] = (
     (errors.AuthenticationError, 401),
@@ -44,6 +50,7 @@ _STATUS: tuple[tuple[type[ClouditiaError], int], ...] = (
     (NotFoundError, 404),
     (MethodNotAllowedError, 405),
     (DrainingError, 503),
+    (StorageError, 507),
     (errors.PackageTooLarge, 413),
     (errors.PathNotAllowed, 400),
     (errors.ConfigError, 400),

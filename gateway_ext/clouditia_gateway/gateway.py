@@ -71,6 +71,7 @@ class Gateway:
             undo.callback(self.state.unlock)
             self._store = Store(self.state.database)
             undo.callback(self._store.close)
+            self._store.checkpoint()
             self._socket = named or _bind_kept_port(config, self._store)
             undo.callback(self._socket.close)  # harmless when repeated
             undo.callback(close_logging, configure_logging(self.state.log))
@@ -215,8 +216,10 @@ def _reason(exc: Exception) -> str:
 
 def _bind_kept_port(config: GatewayConfig, store: Store) -> socket.socket:
     """Listen on the port chosen at the first start, so that a restart strands nobody."""
-    listening = _bind(config, int(store.setting("port") or 0))
-    store.set_setting("port", str(listening.getsockname()[1]))
+    kept = store.setting("port")
+    listening = _bind(config, int(kept or 0))
+    if kept is None:
+        store.set_setting("port", str(listening.getsockname()[1]))
     return listening
 
 

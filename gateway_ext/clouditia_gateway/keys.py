@@ -12,6 +12,7 @@ import hmac
 import os
 import re
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from clouditia.atomic_files import write_private
 from clouditia.errors import AuthenticationError, ConfigError
 from clouditia_gateway.audit.log import NoAudit
 from clouditia_gateway.clock import iso, iso_now, utc_now
+from clouditia_gateway.errors import StorageError
 from clouditia_gateway.records import Principal
 from clouditia_gateway.store import KeyRecord
 
@@ -158,7 +160,9 @@ class KeyStore:
         if last is None or last <= iso(utc_now() - _TOUCH_EVERY):
             now = iso_now()
             self._touched[key_id] = now
-            self._store.touch_key(key_id, now)
+            # A full disk must not lock anybody out; a minute later it is tried again.
+            with suppress(StorageError):
+                self._store.touch_key(key_id, now)
 
 
 def key_id_in(key: str) -> str:

@@ -13,6 +13,7 @@ import logging
 import secrets
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from clouditia.atomic_files import write_private
 from clouditia.errors import ConfigError, KernelDied
 from clouditia_gateway.clock import iso_now
 from clouditia_gateway.engines.base import HostRef, HostSpec
+from clouditia_gateway.errors import StorageError
 from clouditia_gateway.kernel_env import INHERITED, build_env
 from clouditia_gateway.kernelspecs import check_executable
 from clouditia_gateway.life_limits import wanted_ttl
@@ -99,9 +101,11 @@ class HostLauncher:
             self._write(record, content | {"detached_ttl_s": ttl_s})
             launched = await self._launch(record)
         except BaseException:
-            # Nobody has heard of this kernel yet; it may disappear without a trace.
-            self._store.remove_kernel(kernel_id)
+            # Nobody has heard of this kernel yet; it may disappear without a trace. Without its
+            # directory a host ends, so that at worst (a full disk) a dead kernel is listed.
             shutil.rmtree(record.directory, ignore_errors=True)
+            with suppress(StorageError):
+                self._store.remove_kernel(kernel_id)
             raise
         return launched, built.ignored
 
@@ -179,8 +183,15 @@ class HostLauncher:
 
     def _write(self, record: KernelRecord, content: dict[str, Any]) -> None:
         directory = Path(record.directory)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        write_private(directory / "launch.json", json.dumps(content) + "\n")
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            write_private(directory / "launch.json", json.dumps(content) + "\n")
+        except OSError as exc:
+            raise StorageError(
+                f"the kernel's directory cannot be written: {exc.strerror}",
+                hint="Free space on the gateway's disk, then try again. Running kernels go on.",
+                retryable=True,
+            ) from exc
 
 
 def ref_of(record: KernelRecord) -> HostRef:

@@ -28,7 +28,8 @@ from clouditia.errors import (
 from clouditia_gateway.clock import iso_now
 from clouditia_gateway.endings import not_found
 from clouditia_gateway.engines.base import HostHealth
-from clouditia_gateway.errors import DrainingError, StaleHostError
+from clouditia_gateway.errors import DrainingError, StaleHostError, StorageError
+from clouditia_gateway.kernel_model import kernel_model
 from clouditia_gateway.launcher import checked_kernel_id, ref_of, sha256
 from clouditia_gateway.records import HostState, KernelRecord, Presence, Principal
 
@@ -278,31 +279,7 @@ class KernelRegistry:
 
         A kernel whose host is away is shown as busy: it may be computing, and nobody can tell.
         """
-        presence = self._presence.get(record.kernel_id) or Presence()
-        state = presence.state
-        shown = state.execution_state
-        if not presence.is_reachable and shown not in ("starting", "dead"):
-            shown = "busy"
-        return {
-            "id": record.kernel_id,
-            "name": record.name,
-            "last_activity": state.last_activity or record.created_at,
-            "execution_state": shown,
-            "connections": state.connections,
-            "clouditia": {
-                "epoch": state.epoch,
-                "reachable": presence.is_reachable,
-                "owner": record.owner,
-                "path": record.path,
-                "display_name": record.display_name,
-                "created_at": record.created_at,
-                "reason": state.reason,
-                "exit": None if state.exit is None else dict(state.exit),
-                "ignored_env": list(presence.ignored_env),
-                "limits": None if state.limits is None else dict(state.limits),
-                "ends_at": state.ends_at,
-            },
-        }
+        return kernel_model(record, self._presence.get(record.kernel_id) or Presence())
 
     # --- for the hub of kernel hosts ------------------------------------------------------------
 
@@ -336,8 +313,8 @@ class KernelRegistry:
         """The host reported a new state; a kernel that a client has shut down ends here."""
         if (presence := self._presence.get(kernel_id)) is not None:
             presence.state = state
-            if state.has_ended and (record := self._store.kernel(kernel_id)) is not None:
-                self._end(record, state.ended_because)
+            if state.has_ended:
+                self._end_ended(kernel_id, state.ended_because)
 
     def host_lost(self, kernel_id: str) -> None:
         """The host's control connection ended; says nothing about the kernel."""
@@ -352,6 +329,15 @@ class KernelRegistry:
         self._store.end_kernel(record.kernel_id, iso_now(), because)
         self._presence.pop(record.kernel_id, None)
         return self._bury(record.kernel_id)
+
+    def _end_ended(self, kernel_id: str, because: str) -> None:
+        """A kernel has ended by itself: forget it, now or as soon as that can be written down."""
+        record = self._store.kernel(kernel_id)
+        if record is not None:
+            try:
+                self._end(record, because)
+            except StorageError as exc:
+                log.warning("the end of kernel %s is written down later: %s", kernel_id, exc)
 
     def _bury(self, kernel_id: str) -> asyncio.Task[None]:
         task = self._burials.get(kernel_id)
@@ -382,6 +368,9 @@ class KernelRegistry:
 
     async def _check_hosts(self) -> None:
         for kernel_id, presence in list(self._presence.items()):
+            if presence.state.has_ended:
+                self._end_ended(kernel_id, presence.state.ended_because)
+                continue
             if presence.is_reachable or presence.state.execution_state == "dead":
                 continue
             record = self._store.kernel(kernel_id)

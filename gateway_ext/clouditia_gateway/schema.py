@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from clouditia.errors import ConfigError
+from clouditia_gateway import row_sums
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,35 +77,95 @@ _ENDINGS = (
 )
 
 #: ``MIGRATIONS[n]`` takes a database from version n to n + 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SCOPES, _ENDINGS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SCOPES, _ENDINGS, (row_sums.CREATE,))
 VERSION = len(MIGRATIONS)
+#: Since this version each row has a checksum.
+_WITH_SUMS = 4
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
+def migrate(
+    connection: sqlite3.Connection,
+    path: Path,
+    migrations: tuple[tuple[str, ...], ...] = MIGRATIONS,
+) -> None:
     """Bring the database to this program's version, in one transaction.
 
     Raises:
-        ConfigError: a newer program wrote it.
+        ConfigError: a newer program wrote it, or a row is not what was written.
     """
+    version = len(migrations)
+    if _checked_version(connection, path, version) == version and _has_sums(connection):
+        _check_rows(connection, path)
+        return  # nothing to write, so that a full disk does not keep a gateway from starting
     connection.execute("BEGIN IMMEDIATE")
     try:
-        found = _checked_version(connection, path)
-        for statements in MIGRATIONS[found:]:
+        found = _checked_version(connection, path, version)
+        if found >= _WITH_SUMS:
+            _check_rows(connection, path)
+        for statements in migrations[found:]:
             for statement in statements:
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+        row_sums.recompute(connection)
+        connection.execute(f"PRAGMA user_version = {version}")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
 
 
-def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
+def check_tables(
+    connection: sqlite3.Connection,
+    path: Path,
+    migrations: tuple[tuple[str, ...], ...] = MIGRATIONS,
+) -> None:
+    """Compare the tables with those of a new database.
+
+    Raises:
+        ConfigError: one is not what this program has made.
+    """
+    fresh = sqlite3.connect(":memory:")
+    try:
+        for statement in chain.from_iterable(migrations):
+            fresh.execute(statement)
+        expected = _tables_of(fresh)
+    finally:
+        fresh.close()
+    found = _tables_of(connection)
+    if found != expected:
+        names = {name for name, _ in found ^ expected}
+        raise ConfigError(
+            f"the database {path} is damaged: {min(names)} is not what this program has made",
+            hint="Restore a backup (clouditia gateway restore).",
+        )
+
+
+def _tables_of(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    rows = connection.execute("SELECT name, coalesce(sql, '') FROM main.sqlite_master")
+    return {(str(name), str(sql)) for name, sql in rows}
+
+
+def _has_sums(connection: sqlite3.Connection) -> bool:
+    """Whether rows have sums; none has after they were removed by hand to accept all rows."""
+    return connection.execute(f"SELECT 1 FROM {row_sums.SUMS} LIMIT 1").fetchone() is not None  # noqa: S608
+
+
+def _check_rows(connection: sqlite3.Connection, path: Path) -> None:
+    damaged = row_sums.first_damage(connection)
+    if damaged is not None:
+        raise ConfigError(
+            f"the database {path} is damaged: a row of the table {damaged} is not what was written",
+            hint="Restore a backup (clouditia gateway restore). If you have changed the table "
+            f"yourself, accept it as it is: sqlite3 {path.name} '{row_sums.FORGET}'.",
+        )
+
+
+def _checked_version(connection: sqlite3.Connection, path: Path, version: int) -> int:
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if found > VERSION:
+    if found > version:
         raise ConfigError(
             f"{path} was written by a newer Clouditia (state version {found}, this program "
-            f"knows up to {VERSION})",
+            f"knows up to {version})",
             hint="Update this program, or choose another --state-dir.",
         )
     return found

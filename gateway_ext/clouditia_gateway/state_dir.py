@@ -111,8 +111,18 @@ class StateDir:
         return content if isinstance(content, dict) and {"pid", "url"} <= set(content) else None
 
     def write_gateway_file(self, content: dict[str, Any]) -> None:
-        """Replace ``gateway.json`` atomically."""
-        write_private(self.gateway_file, json.dumps(content) + "\n")
+        """Replace ``gateway.json`` atomically.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        try:
+            write_private(self.gateway_file, json.dumps(content) + "\n")
+        except OSError as exc:
+            raise ConfigError(
+                f"{self.gateway_file} cannot be written: {exc.strerror}",
+                hint="Free space on its disk, then start again; kernels run on meanwhile.",
+            ) from exc
 
     def new_kernel_dir(self) -> Path:
         """A fresh name ``k/<8 hex>``; the directory itself is not made yet."""

@@ -6,20 +6,14 @@ event loop. Commits are synced to disk (``synchronous = FULL``): what was answer
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from clouditia.errors import ConfigError
-from clouditia_gateway import schema
+from clouditia_gateway.database import Database
 from clouditia_gateway.records import KernelRecord
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_BUSY_TIMEOUT_S = 5.0
 #: Folder beside the database that holds the kernels' directories.
 KERNELS_DIR = "k"
 #: How many ended kernels are remembered, of all users.
@@ -75,33 +69,28 @@ _ENDING_COLUMNS = ", ".join(field.name for field in fields(EndingRecord))
 class Store:
     """The open database. One per process; used from one thread.
 
+    Every method that writes raises StorageError where the disk does not take it.
+
     Raises:
-        ConfigError: the file cannot be opened, is no database, or is of a newer version.
+        ConfigError: the file cannot be opened, is damaged or missing, or is of a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._kernels_dir = path.parent / KERNELS_DIR
-        try:
-            path.touch(mode=0o600)  # SQLite gives its side files the same mode
-            self._db = _open(path)
-        except (sqlite3.Error, OSError) as exc:
-            raise ConfigError(f"the database {path} cannot be used: {exc}") from exc
+        self._db = Database(path)
 
     def close(self) -> None:
         """Close the database; harmless when repeated."""
         self._db.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def checkpoint(self) -> None:
+        """Put what the write-ahead log holds into the main file, where that is possible now."""
+        self._db.checkpoint()
+
+    def transaction(self) -> AbstractContextManager[None]:
         """All statements inside happen, or none does."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        return self._db.transaction()
 
     def _insert(self, table: str, columns: str, row: Any) -> None:
         marks = ", ".join("?" for _ in fields(row))
@@ -297,16 +286,3 @@ class Store:
     def remove_session(self, session_id: str) -> None:
         """Forget a session; its kernel is not touched."""
         self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        schema.migrate(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from clouditia.errors import ClouditiaError
 from clouditia_gateway.engines.base import HostHealth
+from clouditia_gateway.errors import StorageError
 from clouditia_gateway.launcher import ref_of
 
 if TYPE_CHECKING:
@@ -44,14 +45,22 @@ class Undertaker:
             record = self._store.kernel(kernel_id)
             if record is None:
                 return
-            if await self._is_gone(record):
+            if await self._is_gone(record) and await self._forget(record):
                 break
             await asyncio.sleep(RETRY_S)
-        await self._engine.stop(ref_of(record))
-        await asyncio.to_thread(shutil.rmtree, record.directory, ignore_errors=True)
-        self._store.remove_kernel(kernel_id)
         self._hub.forget(kernel_id)
         log.info("kernel %s has ended", kernel_id)
+
+    async def _forget(self, record: KernelRecord) -> bool:
+        """Remove what a host that is gone has left; returns success."""
+        await self._engine.stop(ref_of(record))
+        await asyncio.to_thread(shutil.rmtree, record.directory, ignore_errors=True)
+        try:
+            self._store.remove_kernel(record.kernel_id)
+        except StorageError as exc:
+            log.warning("kernel %s is forgotten later: %s", record.kernel_id, exc)
+            return False
+        return True
 
     async def _is_gone(self, record: KernelRecord) -> bool:
         """Ask the host to end, then see; a local host that does not answer is killed."""

@@ -54,7 +54,7 @@ MUTANTS: list[tuple[str, str, str]] = [
     # finding
     (FILE, "        while found.last + 1 < self.next_seq:", "        while False:"),
     (FILE, "if not 1 <= seq < self.next_seq:", "if not 0 <= seq <= self.next_seq:"),
-    (FILE, "return _from(found, seq)", "return found"),
+    (FILE, "return omission_from(found, seq)", "return found"),
     (FILE, "self._next_known(seq, max(place, 0)) - 1", "self._next_known(seq, place + 1) - 1"),
     (
         FILE,

@@ -35,11 +35,10 @@ class LocalEngine:
     async def launch(self, spec: HostSpec) -> HostRef:
         """Start the host with stdin from nowhere and its output in ``host.log``."""
         argv = [*self._command, str(spec.directory / "launch.json")]
-        log = os.open(
-            spec.directory / "host.log",
-            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-            0o600,
-        )
+        try:
+            log = os.open(spec.directory / "host.log", _APPEND, 0o600)
+        except OSError as exc:
+            raise SessionError(f"the kernel host's log cannot be written: {exc.strerror}") from exc
         try:
             process = subprocess.Popen(  # noqa: ASYNC220  (returns once the program runs)
                 argv,

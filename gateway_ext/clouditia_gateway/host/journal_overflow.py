@@ -14,7 +14,7 @@ from clouditia.protocol.journal import (
     frame_bytes,
     omission_of,
 )
-from clouditia.protocol.journal_index import SegmentIndex
+from clouditia.protocol.journal_index import SegmentIndex, omission_from
 from clouditia.protocol.journal_retention import Level, compact_records
 from clouditia.protocol.messages import Buffer
 from clouditia_gateway.host.notices import OVERFLOW_BYTES
@@ -64,7 +64,7 @@ class Overflow:
         self._held_bytes = sum(frame_bytes(encode_record(item)) for item in self._records)
 
     def read(self, seq: int) -> list[Buffer] | Omission:
-        """Parts of message ``seq``, or the omission that it fell into."""
+        """Parts of message ``seq``, or what is gone from ``seq`` on."""
         record = self._by_seq.get(seq)
         if record is not None:
             return list(record.payload)
@@ -72,7 +72,7 @@ class Overflow:
             if item.kind == Kind.OMITTED:
                 omission = omission_of(item)
                 if omission.first <= seq <= omission.last:
-                    return omission
+                    return omission_from(omission, seq)
         raise LocalProtocolError("message %d is not in the overflow" % seq)
 
     def write_to(self, path: Path) -> SegmentIndex:

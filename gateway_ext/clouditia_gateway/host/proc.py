@@ -159,18 +159,6 @@ def offer_memory(score: int) -> None:
             os.close(descriptor)
 
 
-def boot_id() -> str:
-    """Names this run of the machine: pids and start times mean nothing beyond it."""
-    try:
-        descriptor = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY)
-    except OSError:
-        return ""
-    try:
-        return os.read(descriptor, 64).decode("ascii", "replace").strip()
-    finally:
-        os.close(descriptor)
-
-
 def _prctl(option: int, value: int) -> None:
     import ctypes
 

@@ -225,7 +225,7 @@ class JournalIndex:
         if place >= 0:
             found = self._segments[self._numbers[place]].lookup(seq)
             if isinstance(found, Omission):
-                return _from(found, seq)
+                return omission_from(found, seq)
             if found is not None:
                 return found
         last = self._next_known(seq, max(place, 0)) - 1
@@ -274,7 +274,7 @@ class JournalIndex:
         return self.requests.received_from(client_id)
 
 
-def _from(omission: Omission, seq: int) -> Omission:
+def omission_from(omission: Omission, seq: int) -> Omission:
     """The part of an omission from ``seq`` on; its bytes are then a share of the whole."""
     left = omission.last - seq + 1
     whole = omission.last - omission.first + 1

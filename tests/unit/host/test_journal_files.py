@@ -187,6 +187,9 @@ def test_a_full_memory_drops_output_with_a_marker_and_keeps_replies() -> None:
     gone = overflow.read(1)
     assert isinstance(gone, Omission)
     assert (gone.first, gone.last, gone.messages) == (1, 9, 9)
+    gone = overflow.read(4)  # a reader in the middle of it is told only of what is before it
+    assert isinstance(gone, Omission)
+    assert (gone.first, gone.last, gone.messages) == (4, 9, 6)
     assert isinstance(overflow.read(10), list)
     assert isinstance(overflow.read(99), list)
     with pytest.raises(LocalProtocolError):
