@@ -201,6 +201,16 @@ class Store:
             self._add_host_token(token_sha256, kernel_id, fence)
         return fence
 
+    def adopt_host(self, kernel_id: str, fence: int, token_sha256: str) -> None:
+        """Make a host the valid one that was launched after this database was written."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE kernels SET fence = ?, token_sha256 = ?, engine_ref = '' "
+                "WHERE kernel_id = ? AND fence < ?",
+                (fence, token_sha256, kernel_id, fence),
+            )
+            self._add_host_token(token_sha256, kernel_id, fence)
+
     def host_token_fence(self, kernel_id: str, token_sha256: str) -> int | None:
         """The fence for which this kernel's host got that token, or None for a foreign token."""
         row = self._db.execute(

@@ -1,4 +1,4 @@
-"""``clouditia gateway start|stop``."""
+"""``clouditia gateway start|stop``; the other two stand in ``commands/backup.py``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from clouditia.errors import (
     TimeoutError,
     error_from_wire,
 )
+from clouditia_gateway.commands.backup import add_backup, add_restore
 from clouditia_gateway.config import (
     DEFAULT_CONNECTIONS_PER_ADDRESS,
     DEFAULT_KERNELS_PER_USER,
@@ -43,12 +44,14 @@ def command(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "gateway",
-        help="start or stop a gateway on this machine",
+        help="start, stop, back up or restore a gateway on this machine",
         description="A gateway serves the kernels of this machine to its users.",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     _add_start(actions)
     _add_stop(actions)
+    add_backup(actions)
+    add_restore(actions)
 
 
 def _add_start(actions: Subparsers) -> None:

@@ -74,10 +74,18 @@ class LocalEngine:
         return HostStatus(HostHealth.DEAD, "the kernel host died")
 
     async def stop(self, ref: HostRef) -> None:
-        """SIGKILL the host, then the process group of its kernel."""
+        """SIGKILL the host, then the process group of its kernel.
+
+        The host of a directory that ours is a copy of is left alone: it may have dialled in here,
+        and then ends when it is asked to, but its directory is another's.
+        """
         words = _json_object(ref.token) or _host_file(ref)
         if {"pid", "start_time"} <= set(words) and not _is_of_earlier_boot(words):
-            await self._kill(words["pid"], words["start_time"])
+            pid, start_time = words["pid"], words["start_time"]
+            if proc.serves(pid, start_time, _launch_file(ref)):
+                await self._kill(pid, start_time)
+            elif proc.is_alive(pid, start_time):
+                return
         kill_leftover_kernel(ref)
 
     async def _kill(self, pid: int, start_time: int) -> None:
@@ -102,6 +110,10 @@ class LocalEngine:
             # Popen would warn about a child that outlives it, which is what ours are for.
             process.returncode = process.returncode or 0
         self._children.clear()
+
+
+def _launch_file(ref: HostRef) -> str:
+    return str(Path(ref.directory) / "launch.json")
 
 
 def kill_leftover_kernel(ref: HostRef) -> None:

@@ -179,6 +179,8 @@ def end_leftovers(spec: LaunchSpec) -> None:
         fields = json.loads(spec.host_file.read_bytes())
         pid, started = int(fields["kernel_pid"]), int(fields["kernel_start_time"])
         group = int(fields["kernel_pgid"])
+        if proc.is_alive(int(fields["pid"]), int(fields["start_time"])):
+            return  # this directory is a copy, and the kernel that of the original
     except (OSError, ValueError, KeyError, TypeError):
         return  # it had no kernel
     if fields.get("boot_id", proc.boot_id()) == proc.boot_id() and proc.is_alive(pid, started):

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 _PR_SET_PDEATHSIG = 1
@@ -70,6 +71,21 @@ def is_alive(pid: int, expected_start_time: int) -> bool:
     """Whether ``pid`` is still the process that started then, and no zombie."""
     stat = read_stat(pid)
     return stat is not None and stat.start_time == expected_start_time and not stat.has_ended
+
+
+def serves(pid: int, expected_start_time: int, launch_file: str) -> bool:
+    """Whether that process is alive and the host that was started with this ``launch.json``.
+
+    In a copy of a state directory everything names the hosts of the original.
+    """
+    if not is_alive(pid, expected_start_time):
+        return False
+    try:
+        named = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").rpartition(b"\0")[2]
+        # The first thread of a host may have ended before the others: then no name is left.
+        return not named or Path(os.fsdecode(named)).samefile(launch_file)
+    except OSError:
+        return True  # it cannot be told; then it is better not taken for dead
 
 
 def descendants(ancestor: int) -> list[int]:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -149,11 +150,12 @@ def test_a_full_disk_fails_the_request_and_nothing_after_it(tmp_path: Path) -> N
         store.add_kernel(kernel(1))
         size = path.with_name("g.sqlite3-wal").stat().st_size
         with files_limited_to(size):
-            for action in (
+            actions: list[Callable[[], None]] = [
                 lambda: store.add_kernel(kernel(2, token="other")),
                 lambda: store.save_session(session(1, "k1", "a.ipynb")),
                 lambda: store.set_setting("x" * 9000, "y"),
-            ):
+            ]
+            for action in actions:
                 with pytest.raises(StorageError, match="cannot write down") as full:
                     action()
                 assert http_status(full.value) == 507

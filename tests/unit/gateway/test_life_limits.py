@@ -117,10 +117,11 @@ def test_only_the_last_thousand_are_remembered(tmp_path: Path) -> None:
         try:
             record = await site.start()
             with site.store.transaction():
-                site.store._db.executemany(
-                    "INSERT INTO endings VALUES (?, 'ada', 'python3', '', ?, 'x')",
-                    [(f"k{number}", f"2020-01-01T00:00:{number:04d}") for number in range(1003)],
-                )
+                for number in range(1003):
+                    site.store._db.execute(
+                        "INSERT INTO endings VALUES (?, 'ada', 'python3', '', ?, 'x')",
+                        (f"k{number}", f"2020-01-01T00:00:{number:04d}"),
+                    )
             site.store.end_kernel(record.kernel_id, "2026-01-01T00:00:00", "late")
             kept = site.store.endings("ada", 5000)
             assert (len(kept), kept[0].reason) == (1000, "late")

@@ -16,6 +16,7 @@ from clouditia.testing.waiting import wait_until
 from clouditia_gateway.engines.base import HostHealth, HostRef, HostSpec
 from clouditia_gateway.engines.local import LocalEngine, kill_leftover_kernel
 from clouditia_gateway.host import proc
+from clouditia_gateway.host.launch import LaunchSpec, end_leftovers
 
 #: Stands in for the kernel host: says its session and environment, then waits.
 SLEEP = """
@@ -152,6 +153,22 @@ def test_a_host_whose_first_thread_has_ended_is_alive_and_leaves_no_zombie_when_
     run(scenario)
 
 
+def test_a_copy_of_a_directory_never_ends_the_host_of_the_original(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        engine = LocalEngine(SLEEPER)
+        original, copy = tmp_path / "original", tmp_path / "copy"
+        for directory in (original, copy):
+            directory.mkdir()
+            (directory / "launch.json").write_text("{}")
+        ref = await engine.launch(spec(original))
+        await engine.stop(HostRef(copy, ref.token))
+        assert (await engine.status(ref)).health is HostHealth.ALIVE
+        await engine.stop(ref)
+        assert (await engine.status(ref)).health is HostHealth.DEAD
+
+    run(scenario)
+
+
 def test_after_a_restart_of_the_machine_nobody_is_taken_for_the_host_or_its_kernel(
     tmp_path: Path, group: subprocess.Popen[bytes]
 ) -> None:
@@ -167,3 +184,18 @@ def test_after_a_restart_of_the_machine_nobody_is_taken_for_the_host_or_its_kern
         assert group.poll() is None
 
     run(scenario)
+
+
+def test_a_host_on_a_copy_of_a_directory_leaves_the_kernel_of_the_original_alone(
+    tmp_path: Path, group: subprocess.Popen[bytes]
+) -> None:
+    write_host_file(tmp_path, group.pid, proc.start_time(group.pid))
+    fields = json.loads((tmp_path / "host.json").read_text())
+    fields |= {"pid": os.getpid(), "start_time": proc.start_time(os.getpid())}
+    (tmp_path / "host.json").write_text(json.dumps(fields))
+    launch = LaunchSpec(**dict.fromkeys(LaunchSpec._fields, tmp_path))  # type: ignore[arg-type]
+    end_leftovers(launch)
+    assert group.poll() is None
+    (tmp_path / "host.json").write_text(json.dumps(fields | {"pid": 1, "start_time": 0}))
+    end_leftovers(launch)
+    assert group.wait(10) == -signal.SIGKILL
