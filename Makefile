@@ -14,6 +14,7 @@ PYTEST_ARGS ?=
 # Tests mostly wait for other processes, so two files at a time suit two cores.
 TEST_WORKERS ?= 2
 BENCH_ARGS ?=
+SECONDS ?= 60
 
 BIN := $(VENV)/bin
 TORCH := 2.13.0
@@ -30,7 +31,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow front-ends peers lint format docs bench mutants rows clean
+.PHONY: help demo test test-slow front-ends peers lint format docs bench mutants fuzz rows clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +79,9 @@ bench: $(VENV)/.stamp-dev ## the benchmarks and their gates; build/bench.json
 
 mutants: $(VENV)/.stamp-dev ## break the state machines one way at a time: the tests must notice each
 	$(BIN)/python tests/protocol/mutants.py
+
+fuzz: $(VENV)/.stamp-dev ## atheris on every decoder; SECONDS=60 for each of them
+	$(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS)
 
 rows: $(VENV)/.stamp-dev ## feature rows without a passing test, from the last `make test`
 	@$(BIN)/python tools/rows.py --report build/junit.xml

@@ -118,7 +118,7 @@ class HostLauncher:
         """
         try:
             content = json.loads((Path(record.directory) / "launch.json").read_text("utf-8"))
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, RecursionError) as exc:
             raise KernelDied(
                 f"the kernel {record.kernel_id} cannot be served again: what it was launched from "
                 "is lost",

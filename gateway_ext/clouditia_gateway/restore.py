@@ -264,7 +264,7 @@ def _restored(record: KernelRecord, *, is_running: bool) -> RestoredKernel:
 def _json_of(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

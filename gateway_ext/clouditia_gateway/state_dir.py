@@ -106,7 +106,7 @@ class StateDir:
         """The content of ``gateway.json``, or None when there is none or it is not ours."""
         try:
             content = json.loads(self.gateway_file.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return content if isinstance(content, dict) and {"pid", "url"} <= set(content) else None
 

@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from clouditia.errors import KernelNotFound
 from clouditia_gateway.database import Database
 from clouditia_gateway.records import KernelRecord
 
@@ -189,7 +190,11 @@ class Store:
         )
 
     def raise_fence(self, kernel_id: str, token_sha256: str) -> int:
-        """Make a new host launch the only valid one; returns its fence number."""
+        """Make a new host launch the only valid one; returns its fence number.
+
+        Raises:
+            KernelNotFound: there is no such kernel any more.
+        """
         with self.transaction():
             self._db.execute(
                 "UPDATE kernels SET fence = fence + 1, token_sha256 = ?, engine_ref = '' "
@@ -197,7 +202,10 @@ class Store:
                 (token_sha256, kernel_id),
             )
             query = "SELECT fence FROM kernels WHERE kernel_id = ?"
-            fence = int(self._db.execute(query, (kernel_id,)).fetchone()[0])
+            row = self._db.execute(query, (kernel_id,)).fetchone()
+            if row is None:
+                raise KernelNotFound(f"there is no kernel {kernel_id}")
+            fence = int(row[0])
             self._add_host_token(token_sha256, kernel_id, fence)
         return fence
 

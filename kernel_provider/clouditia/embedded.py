@@ -60,7 +60,7 @@ def running_gateway() -> Target | None:
         url = json.loads((directory / "gateway.json").read_text("utf-8"))["url"]
         target = Target(EMBEDDED, url, key_file=directory / "admin.key")
         GatewayClient(target, timeout=_PROBE_TIMEOUT_S).info()
-    except (OSError, ValueError, KeyError, TypeError, ConnectionLostError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, ConnectionLostError):
         return None  # not written yet, half a state, or nobody at home
     return target
 
@@ -155,7 +155,7 @@ def _wait_for_predecessor(directory: Path, deadline: float) -> None:
     """Let a gateway that is just leaving go first: it still holds the state directory."""
     try:
         pid = int(json.loads((directory / "gateway.json").read_text("utf-8"))["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return
     # The number may belong to somebody else by now, so this wait is only half of the time.
     limit = time.monotonic() + (deadline - time.monotonic()) / 2

@@ -44,7 +44,7 @@ class NotebookKey(NamedTuple):
             return None
         try:
             fields = json.loads(self._path.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         kernel_id = fields.get("kernel_id") if isinstance(fields, dict) else None
         return kernel_id if isinstance(kernel_id, str) and kernel_id else None

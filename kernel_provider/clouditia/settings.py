@@ -280,7 +280,7 @@ def load_target(name: str) -> Target:
             f"there is no target {name!r} (known: {known}; {EMBEDDED} always exists)",
             hint=f"Add it with: clouditia login URL --name {name}",
         ) from None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(f"the target file {path} cannot be read: {exc}") from exc
     return _target_from_fields(name, fields, path)
 

@@ -182,7 +182,7 @@ def _drain(state: StateDir, running: dict[str, Any]) -> int:
         )
         response = connection.getresponse()
         answer = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError) as exc:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as exc:
         raise GatewayUnreachable(f"the gateway at {running['url']} does not answer: {exc}") from exc
     finally:
         connection.close()

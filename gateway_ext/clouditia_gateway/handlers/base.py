@@ -43,6 +43,25 @@ _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _CSP = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 
+def json_object(raw: bytes) -> dict[str, Any]:
+    """A body as a JSON object; an empty body is an empty object.
+
+    Raises:
+        BadRequestError: it is something else.
+    """
+    if not raw.strip():
+        return {}
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise BadRequestError("the body is not valid JSON") from None
+    if is_deeper_than(value, MAX_JSON_DEPTH):
+        raise BadRequestError(f"the body is nested deeper than {MAX_JSON_DEPTH} levels")
+    if not isinstance(value, dict):
+        raise BadRequestError(f"the body must be a JSON object, got {type(value).__name__}")
+    return value
+
+
 @stream_request_body
 class GatewayHandler(RequestHandler):
     """Base of all HTTP handlers of the gateway."""
@@ -171,18 +190,7 @@ class GatewayHandler(RequestHandler):
         Raises:
             BadRequestError: it is something else.
         """
-        raw = self.body_bytes()
-        if not raw.strip():
-            return {}
-        try:
-            value = json.loads(raw)
-        except (ValueError, RecursionError):
-            raise BadRequestError("the body is not valid JSON") from None
-        if is_deeper_than(value, MAX_JSON_DEPTH):
-            raise BadRequestError(f"the body is nested deeper than {MAX_JSON_DEPTH} levels")
-        if not isinstance(value, dict):
-            raise BadRequestError(f"the body must be a JSON object, got {type(value).__name__}")
-        return value
+        return json_object(self.body_bytes())
 
     def answer(self, value: object, *, status: int = 200) -> None:
         """Finish with a JSON value."""

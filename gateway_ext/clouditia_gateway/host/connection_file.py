@@ -69,7 +69,7 @@ def remove_sockets(path: Path) -> None:
     try:
         fields = json.loads(path.read_bytes())
         transport, prefix = fields["transport"], Path(fields["ip"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return  # no file, or not one of ours: nothing to remove
     if transport != "ipc":
         return

@@ -57,7 +57,7 @@ def read_address(gateway_file: Path) -> Address:
     try:
         fields = json.loads(gateway_file.read_bytes())
         url, pin = str(fields["host_url"]).rstrip("/"), fields.get("tls_pin")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as exc:
         raise GatewayUnreachable(f"no gateway address in {gateway_file.name}: {exc}") from exc
     context = client_context(None, pin).context if url.startswith(("https", "wss")) else None
     return Address(url, context)
@@ -289,7 +289,7 @@ async def _try_send(transport: WebSocketTransport, **message: Any) -> None:
 async def _receive(transport: WebSocketTransport) -> dict[str, Any]:
     try:
         message = json.loads(await transport.receive_text())
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise RemoteProtocolError(f"the gateway sent what is not JSON: {exc}") from exc
     if not isinstance(message, dict):
         raise RemoteProtocolError("the gateway sent what is not a JSON object")

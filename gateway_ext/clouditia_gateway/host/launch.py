@@ -131,7 +131,10 @@ def read_launch(path: Path) -> LaunchSpec:
     Raises:
         ValueError: it is not JSON, of another format, or a field is missing or malformed.
     """
-    fields: Any = json.loads(path.read_bytes())
+    try:
+        fields: Any = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  # one kind of error for a bad file
     if fields.get("format") != FORMAT:
@@ -181,7 +184,7 @@ def end_leftovers(spec: LaunchSpec) -> None:
         group = int(fields["kernel_pgid"])
         if proc.is_alive(int(fields["pid"]), int(fields["start_time"])):
             return  # this directory is a copy, and the kernel that of the original
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return  # it had no kernel
     if fields.get("boot_id", proc.boot_id()) == proc.boot_id() and proc.is_alive(pid, started):
         proc.kill_group(group)

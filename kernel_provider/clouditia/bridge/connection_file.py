@@ -48,7 +48,7 @@ def read_connection_file(path: Path) -> ConnectionInfo:
     """
     try:
         fields = json.loads(path.read_bytes())
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(f"the connection file {path} cannot be read: {exc}") from exc
     if not isinstance(fields, dict):
         raise ConfigError(f"the connection file {path} must hold a JSON object")

@@ -52,7 +52,7 @@ class BridgeHandle:
         """What the bridge last wrote; the defaults if that was nothing, or another bridge's."""
         try:
             fields = json.loads(self._path.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return BridgeState()
         if not isinstance(fields, dict) or fields.get("pid") != self.process.pid:
             return BridgeState()

@@ -248,7 +248,7 @@ def _refused(url: str, exc: InvalidStatus) -> ClouditiaError:
 def _wire_error(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
 
