@@ -182,7 +182,7 @@ def end_leftovers(spec: LaunchSpec) -> None:
         fields = json.loads(spec.host_file.read_bytes())
         pid, started = int(fields["kernel_pid"]), int(fields["kernel_start_time"])
         group = int(fields["kernel_pgid"])
-        if proc.is_alive(int(fields["pid"]), int(fields["start_time"])):
+        if proc.is_alive(int(fields.get("pid", 0)), int(fields.get("start_time", 0))):
             return  # this directory is a copy, and the kernel that of the original
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return  # it had no kernel
