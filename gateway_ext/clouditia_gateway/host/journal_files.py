@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -108,9 +108,17 @@ class JournalFiles:
     # --- writing ---------------------------------------------------------------------------------
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write ``records`` in one go; on return they are in the file (or, in need, in memory)."""
+        """Write ``records``; on return they are in the file (or, in need, in memory).
+
+        What a kernel has said at once may be more than a segment: it is written part by part, so
+        that room is made between.
+        """
+        for group in _groups(records, self._retention.reserve_bytes // 8):
+            self._append_group(group)
+
+    def _append_group(self, records: Sequence[Record]) -> None:
         if self.overflow is None:
-            self._roll_if_due()
+            self._roll_if_due(sum(frame_bytes(record.payload) for record in records))
             try:
                 self._append_to_file(records)
             except OSError as exc:
@@ -139,15 +147,17 @@ class JournalFiles:
             length = overflow.add(record)
             self.index.add(record, overflow.segment, offset, length)
 
-    def _roll_if_due(self) -> None:
+    def _roll_if_due(self, coming_bytes: int) -> None:
         segments = self.index.segments()
         if segments and self._retention.should_roll(segments[-1], self._now_ns()):
-            self._make_room(segments)
+            self._make_room(segments, coming_bytes)
             self._current = segments[-1].number + 1
+        elif coming_bytes > self._retention.reserve_bytes // 8:
+            self._make_room(segments, coming_bytes)  # small ones have room in the reserve
 
-    def _make_room(self, segments: list[SegmentIndex]) -> None:
+    def _make_room(self, segments: list[SegmentIndex], coming_bytes: int) -> None:
         """Compact at once what upkeep has not yet come to: no kernel may fill the disk."""
-        reserve_bytes = self._retention.reserve_bytes
+        reserve_bytes = max(self._retention.reserve_bytes, coming_bytes)
         for job in self._retention.plan(segments, self._now_ns(), reserve_bytes):
             path = self.path_of(job.segment)
             new_path = path.with_suffix(".now")  # upkeep may be at work on the same one
@@ -282,6 +292,18 @@ class JournalFiles:
             oldest = next(item for item in self._open if item not in (number, self._current))
             self._open.pop(oldest).close()
         return segment
+
+
+def _groups(records: Sequence[Record], max_bytes: int) -> Iterator[Sequence[Record]]:
+    """The records in groups of about ``max_bytes``, none of them split."""
+    first = size = 0
+    for place, record in enumerate(records):
+        length = frame_bytes(record.payload)
+        if size and size + length > max_bytes:
+            yield records[first:place]
+            first, size = place, 0
+        size += length
+    yield records[first:]
 
 
 def _omitted(found: Omission) -> Omitted:
