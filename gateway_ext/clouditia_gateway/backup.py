@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple
 
 from clouditia import __version__
 from clouditia.errors import ConfigError
+from clouditia_gateway.audit.files import AuditFiles
 from clouditia_gateway.clock import iso_now
 from clouditia_gateway.state_dir import StateDir
 
@@ -108,6 +109,9 @@ def _fill(
         _add_bytes(archive, MANIFEST, json.dumps(manifest, indent=1).encode())
         _add_file(archive, DATABASE, snapshot)
         _add_file(archive, ADMIN_KEY, state.admin_key)
+        audit = AuditFiles(state.path)
+        for path in (audit.head, *audit.parts()):  # the head first: lines behind it do not matter
+            _add_file(archive, path.name, path)
         for kernel in kernels:
             directory = state.kernels / kernel["directory"]
             for path in _kernel_files(directory, with_journals=with_journals):

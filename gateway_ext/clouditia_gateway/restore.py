@@ -29,6 +29,7 @@ from clouditia_gateway.store import Store
 
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _KERNEL_FILE = re.compile(r"k/([0-9a-f]{8})/(launch\.json|journal/([0-9]{8}\.journal|boot_id))")
+_AUDIT_FILE = re.compile(r"audit\.head|audit(-[0-9]{12})?\.jsonl")
 #: What may lie in a directory whose database is gone and whose kernels are kept.
 _KEPT = {"k", ADMIN_KEY, "gateway.json", "gateway.lock", "gateway.log", "gateway.log.1"}
 #: ``host.json`` of a kernel whose host is not of this directory: the next host takes over.
@@ -97,7 +98,8 @@ def _check_empty(state: StateDir) -> None:
 def _check_kept(state: StateDir) -> None:
     if not state.kernels.is_dir():
         raise ConfigError(f"{state.path} has no kernels to keep", hint="Leave --keep-kernels out.")
-    others = sorted({path.name for path in state.path.iterdir()} - _KEPT)
+    names = {path.name for path in state.path.iterdir()} - _KEPT
+    others = sorted(name for name in names if not _AUDIT_FILE.fullmatch(name))
     if others:
         raise ConfigError(
             f"{state.path} has {others[0]}, and a restore overwrites nothing",
@@ -129,8 +131,8 @@ def _read_manifest(archive: tarfile.TarFile, path: Path) -> dict[str, Any]:
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The files of a backup behind its manifest; any other name or kind is refused."""
     while (member := archive.next()) is not None:
-        is_known = member.name in (DATABASE, ADMIN_KEY) or _KERNEL_FILE.fullmatch(member.name)
-        if not member.isreg() or not is_known:
+        is_known = member.name in (DATABASE, ADMIN_KEY) or _AUDIT_FILE.fullmatch(member.name)
+        if not member.isreg() or not (is_known or _KERNEL_FILE.fullmatch(member.name)):
             raise ConfigError(
                 f"the backup holds {member.name[:200]!r}, which no backup of ours does"
             )
@@ -175,7 +177,7 @@ def _restore_beside_kernels(archive: tarfile.TarFile, state: StateDir) -> None:
             restored.add(match.group(1))
         if member.name == DATABASE:
             _extract(archive, member, database)
-        elif match or not state.admin_key.exists():
+        elif match or (member.name == ADMIN_KEY and not state.admin_key.exists()):
             _extract(archive, member, state.path / member.name)
     _check_database(database)
     for name in restored:
