@@ -83,7 +83,7 @@ class LinkRunner:
         self._timer_due = 0.0
         self._direct: PushTransport | None = None
         self._flush_handle: asyncio.Handle | None = None
-        self._is_writing = False  # the writer has frames in its hands
+        self._is_writing = False  # the writer holds frames: whoever wrote now would overtake them
 
     def wake(self) -> None:
         """The source has grown or messages were handled: look for something to send."""
@@ -168,16 +168,14 @@ class LinkRunner:
 
     def _send_soon(self) -> None:
         """Write at the end of this loop iteration, so that what comes together goes together."""
-        if self._direct is None:
+        if self._direct is None or self._is_writing:
             self._work.set()
         elif self._flush_handle is None:
             self._flush_handle = asyncio.get_running_loop().call_soon(self._flush, self._direct)
 
     def _flush(self, transport: PushTransport) -> None:
         self._flush_handle = None
-        if self._is_writing:
-            return  # the writer has older frames in its hands, and takes these when it is done
-        while self._direct is transport and not transport.is_congested:
+        while self._direct is transport and not (self._is_writing or transport.is_congested):
             frames = self.link.data_to_send(_SEND_BATCH_BYTES)
             if not frames:
                 if self.link.is_closed:
@@ -197,15 +195,18 @@ class LinkRunner:
         while True:
             await self._work.wait()
             self._work.clear()
-            self._is_writing = True
-            try:
-                while frames := self.link.data_to_send(_SEND_BATCH_BYTES):
-                    for frame in frames:
-                        await transport.send(frame)
-            finally:
-                self._is_writing = False
+            await self._send_all(transport)
             if self._error is not None or self.link.is_closed:
                 return
+
+    async def _send_all(self, transport: FrameTransport) -> None:
+        self._is_writing = True
+        try:
+            while frames := self.link.data_to_send(_SEND_BATCH_BYTES):
+                for frame in frames:
+                    await transport.send(frame)
+        finally:
+            self._is_writing = False
 
     def _arm_timer(self) -> None:
         """See to it that ``tick`` is called at the link's next deadline, or a little before."""

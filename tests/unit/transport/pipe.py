@@ -63,8 +63,36 @@ class PipeEnd:
                 self.peer._incoming.put_nowait(TransportClosed(reason, close_code=code))
 
 
-def pipe() -> tuple[PipeEnd, PipeEnd]:
-    one, other = PipeEnd(), PipeEnd()
+class PushPipeEnd(PipeEnd):
+    """An end that also pushes, and takes writes without waiting; a :class:`PushTransport`."""
+
+    is_congested = False
+
+    def attach(
+        self, on_frame: Callable[[Buffer], None], on_closed: Callable[[TransportClosed], None]
+    ) -> None:
+        async def push() -> None:
+            try:
+                while True:
+                    on_frame(await self.receive())
+            except TransportClosed as reason:
+                on_closed(reason)
+
+        self._pushing = asyncio.create_task(push())
+
+    def write(self, frames: list[list[Buffer]]) -> None:
+        for frame in frames:
+            self.sent.append(b"".join(frame))
+            self.peer._incoming.put_nowait(self.sent[-1])
+
+    def close_now(self, code: int = 1006, reason: str = "cut") -> None:
+        super().close_now(code, reason)
+        self._pushing.cancel()
+
+
+def pipe(kind: type[PipeEnd] = PipeEnd) -> tuple[PipeEnd, PipeEnd]:
+    """Two ends; ``kind`` is that of the second."""
+    one, other = PipeEnd(), kind()
     one.peer, other.peer = other, one
     return one, other
 

@@ -6,15 +6,26 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.unit.transport.pipe import WAIT_S, ClientSide, HostSide, PipeEnd, pipe, run
+from tests.unit.transport.pipe import (
+    WAIT_S,
+    ClientSide,
+    HostSide,
+    PipeEnd,
+    PushPipeEnd,
+    pipe,
+    run,
+)
 
 from clouditia.errors import ClouditiaError, ConnectionLostError, RemoteProtocolError, SessionError
-from clouditia.protocol.link import Event, LinkConfig, Online
+from clouditia.protocol.link import Event, LinkConfig, LinkState, Online
 from clouditia.protocol.messages import Buffer
 from clouditia.testing.waiting import wait_until_async
 from clouditia.transport.link_runner import LinkRunner, TransportClosed
 
 HASTY = LinkConfig(ping_after_s=0.05, give_up_after_s=0.1, handshake_timeout_s=0.1)
+
+#: Too large to share a websocket message with others.
+LARGE = 20_000
 
 
 class PushingEnd(PipeEnd):
@@ -136,6 +147,34 @@ def test_what_was_on_its_way_when_the_connection_was_cut_comes_once_on_the_next(
         served.cancel()
         await asyncio.wait([served])
         await world.host.stop()
+
+    run(test)
+
+
+def test_nothing_overtakes_what_waits_for_room() -> None:
+    """A reader makes room between two frames of a batch: the rest of it still goes first."""
+
+    async def test() -> None:
+        host, client = HostSide(), ClientSide()
+        client_end, host_end = pipe(PushPipeEnd)
+        assert isinstance(host_end, PushPipeEnd)
+        host.serve(host_end)
+        runner = LinkRunner(client.link, on_event=client.on_event)
+        running = asyncio.create_task(runner.run(client_end))
+        await wait_until_async(lambda: client.link.state is LinkState.ONLINE, WAIT_S)
+        host_end.has_room.clear()
+        host_end.is_congested = True
+        said = [bytes([number]) * LARGE for number in range(6)]
+        host.say(*said[:3])
+        await wait_until_async(lambda: host.runner._is_writing, WAIT_S)
+        host_end.is_congested = False
+        host.say(*said[3:])
+        await asyncio.sleep(0)  # its turn to write comes, and it has none
+        host_end.has_room.set()
+        await wait_until_async(lambda: len(client.got) == len(said) or running.done(), WAIT_S)
+        assert client.got == said
+        running.cancel()
+        await host.stop()
 
     run(test)
 
