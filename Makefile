@@ -31,7 +31,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow front-ends peers lint format docs bench mutants fuzz rows clean
+.PHONY: help demo test test-slow soak front-ends peers lint format docs bench mutants fuzz rows clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: lint ## all checks, then all tests but the slow ones; build/junit.xml
 
 test-slow: $(VENV)/.stamp-dev ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not soak" --junitxml=build/junit-slow.xml $(PYTEST_ARGS)
+
+soak: $(VENV)/.stamp-dev ## the tests that take many minutes: long cuts, 1 GB of output, thousands of cycles; about 25 min
+	$(BIN)/python -m pytest -m soak -s --junitxml=build/junit-soak.xml $(PYTEST_ARGS)
 
 front-ends: ## what the tests that stand in for VS Code need: node packages (node 20, about 20 s)
 	cd tests/front_ends/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error

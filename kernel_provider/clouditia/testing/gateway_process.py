@@ -27,6 +27,7 @@ class GatewayProcess:
         state_dir: Its state directory; by default one inside the home.
         options: More arguments of ``gateway start``, for example ``--tls-cert``.
         environment: Variables on top of the home's.
+        python: The interpreter that runs it, to try another version.
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class GatewayProcess:
         state_dir: Path | None = None,
         options: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.home = home
         self.state_dir = state_dir or home.directory / "g"
         self.options = options
+        self._python = python
         self.url = ""
         self._environment = home.environment() | (environment or {})
         self._process: subprocess.Popen[str] | None = None
@@ -141,7 +144,7 @@ class GatewayProcess:
     def run(self, *arguments: str, timeout_s: float = 60.0) -> str:
         """Run a ``clouditia`` command as this home's user and return its standard output."""
         done = subprocess.run(
-            [sys.executable, "-m", "clouditia.cli", *arguments],
+            [self._python, "-m", "clouditia.cli", *arguments],
             env=self._environment,
             cwd=self.home.directory,
             stdin=subprocess.DEVNULL,
@@ -174,7 +177,7 @@ class GatewayProcess:
         assert_none_left(self.state_dir)
 
     def _command(self, verb: str) -> list[str]:
-        module = [sys.executable, "-m", "clouditia.cli"]
+        module = [self._python, "-m", "clouditia.cli"]
         return [*module, "gateway", verb, "--state-dir", str(self.state_dir)]
 
     def _read_output(self, process: subprocess.Popen[str]) -> None:
