@@ -13,10 +13,15 @@ import psutil
 PADDING = 99_990
 
 
-def wide_lines(count: int) -> str:
-    """Source of a cell that prints numbered lines, each in a message of nearly 100 kB."""
+def wide_lines(count: int, *, pause_s: float = 0.0) -> str:
+    """Source of a cell that prints numbered lines, each in a message of nearly 100 kB.
+
+    With a pause the kernel waits after each, so that it does not outrun its host on a busy machine:
+    what waits between the two is no matter of readers.
+    """
     loop = f"for i in range({count}):\n    print(f'{{pad}}\\n#{{i}}', flush=True)"
-    return f"pad = 'x' * {PADDING}\n{loop}"
+    pause = f"; time.sleep({pause_s})" if pause_s else ""
+    return f"import time\npad = 'x' * {PADDING}\n{loop}{pause}"
 
 
 def host_of(state_dir: Path, kernel_id: str) -> psutil.Process:

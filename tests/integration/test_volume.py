@@ -17,6 +17,7 @@ from clouditia.testing.targets import LoggedInTarget
 
 LARGE_BYTES = 12 * 1000 * 1000
 HUGE_BYTES = 100 * 1000 * 1000
+OVER_BYTES = 257 * 2**20
 WIDE_LINES, WIDE_LINE_BYTES = 80_000, 100
 
 #: Answers each message on the comm with the hash and the content of its buffer.
@@ -108,3 +109,21 @@ def test_a_comm_buffer_of_100_mb_arrives_byte_for_byte_both_ways(front_end: Fron
     (back,) = came.buffers
     is_equal = back == sent
     assert is_equal
+
+
+@pytest.mark.slow
+def test_messages_over_256_mib_are_refused_with_the_limit_and_the_link_stays(
+    module_target: LoggedInTarget,
+) -> None:
+    with bridged(module_target) as front_end:
+        ran = front_end.run(
+            f"print('kept')\ndisplay({{'text/plain': 'x' * {OVER_BYTES}}}, raw=True)"
+        )
+        assert "the limit is 268402560 bytes" in ran.text(
+            "stderr"
+        )  # 256 MiB less the frame's own offsets
+        content = {"code": "", "silent": False, "user_expressions": {"a": "1" * OVER_BYTES}}
+        reply = front_end.ask("execute_request", content)
+        assert reply["status"] == "error"
+        assert "at most 268435456 bytes" in reply["evalue"]
+        assert front_end.run("print('alive')").text() == "alive\n"

@@ -87,7 +87,9 @@ class _LinkStream:
             self.connection.handled(event.seq)
         elif isinstance(event, GapSeen):
             count = event.info.get("messages") or event.last - event.first + 1
-            self._listener.notice(f"{count} messages are gone: {event.info.get('reason')}")
+            size = event.info.get("bytes") or 0
+            reason = event.info.get("reason")
+            self._listener.notice(f"{count} messages ({size} bytes) are gone: {reason}")
             self.connection.handled(event.last)
         elif isinstance(event, Online):
             self._listener.connected(str(event.welcome.state.get("execution_state", "")))
