@@ -12,7 +12,7 @@ from tests.integration.stock_front_end import joined_stock_front_end
 
 from clouditia.rest import GatewayClient
 from clouditia.settings import load_target
-from clouditia.testing.chaos import HEALTHY, LineOracle
+from clouditia.testing.chaos import HEALTHY, LineOracle, Verdict
 from clouditia.testing.targets import LoggedInTarget
 
 GATEWAY_MB, HOST_MB = 32, 64
@@ -49,7 +49,7 @@ def test_a_reader_that_stops_costs_no_memory_no_line_and_holds_nobody(
         assert late["duplicated"] == 0 or idle.connects > 1
 
 
-def verdict_on(front_end: FrontEnd, msg_id: str, lines: int) -> dict[str, int | bool]:
+def verdict_on(front_end: FrontEnd, msg_id: str, lines: int) -> Verdict:
     """Read all of a request that there is for this front end."""
     front_end.wait(lambda each: each.parent == msg_id and each.is_idle, "the idle")
     oracle = LineOracle(lines)
