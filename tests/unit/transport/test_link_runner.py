@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 from tests.unit.transport.pipe import (
@@ -18,7 +17,6 @@ from tests.unit.transport.pipe import (
 
 from clouditia.errors import ClouditiaError, ConnectionLostError, RemoteProtocolError, SessionError
 from clouditia.protocol.link import Event, LinkConfig, LinkState, Online
-from clouditia.protocol.messages import Buffer
 from clouditia.testing.waiting import wait_until_async
 from clouditia.transport.link_runner import LinkRunner, TransportClosed
 
@@ -26,32 +24,6 @@ HASTY = LinkConfig(ping_after_s=0.05, give_up_after_s=0.1, handshake_timeout_s=0
 
 #: Too large to share a websocket message with others.
 LARGE = 20_000
-
-
-class PushingEnd(PipeEnd):
-    """An end that takes writes at once, unless it is congested."""
-
-    is_congested = False
-
-    def attach(
-        self, on_frame: Callable[[Buffer], None], on_closed: Callable[[TransportClosed], None]
-    ) -> None:
-        self._hand_over = asyncio.create_task(self._push(on_frame, on_closed))
-
-    async def _push(
-        self, on_frame: Callable[[Buffer], None], on_closed: Callable[[TransportClosed], None]
-    ) -> None:
-        while True:
-            try:
-                on_frame(await self.receive())
-            except TransportClosed as exc:
-                on_closed(exc)
-                return
-
-    def write(self, frames: list[list[Buffer]]) -> None:
-        for frame in frames:
-            self.sent.append(b"".join(frame))
-            self.peer._incoming.put_nowait(b"".join(frame))
 
 
 class World:
@@ -73,36 +45,6 @@ class World:
             return sum(isinstance(event, Online) for event in self.client.events)
 
         await wait_until_async(lambda: count() == times, WAIT_S, what="the handshake is done")
-
-
-def test_what_is_written_at_once_does_not_overtake_what_waits_for_room() -> None:
-    async def test() -> None:
-        world = World()
-        far = PushingEnd()
-        world.near = PipeEnd()
-        world.near.peer, far.peer = far, world.near
-        world.host.serve(far)
-        running = asyncio.create_task(world.runner.run(world.near))
-        await world.online()
-        far.is_congested = True
-        far.has_room.clear()
-        messages = [bytes([number]) * 20_000 for number in range(1, 6)]
-        world.host.say(*messages[:4])
-        await wait_until_async(lambda: world.host.runner._is_writing, WAIT_S, what="it waits")
-        far.is_congested = False  # there is room, but the writer has not been told yet
-        world.host.say(messages[4])
-        await wait_until_async(lambda: not world.host.runner._flush_handle, WAIT_S)
-        far.has_room.set()
-        await wait_until_async(
-            lambda: running.done() or len(world.client.got) == 5, WAIT_S, what="all is there"
-        )
-        assert world.client.got == messages
-        running.cancel()
-        far._hand_over.cancel()
-        await asyncio.wait([running, far._hand_over])
-        await world.host.stop()
-
-    run(test)
 
 
 def test_messages_flow_both_ways_in_order() -> None:
