@@ -42,6 +42,7 @@ from clouditia.errors import (
 )
 from clouditia.notebook_kernels import NotebookKey
 from clouditia.rest import GatewayClient
+from clouditia.server_limits import lift_rate_limit
 from clouditia.settings import EMBEDDED
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class ClouditiaProvisioner(LocalProvisioner):
         if self._bridge is not None and self._bridge.is_running:
             await self._finish_restart(self._bridge)
             return self.connection_info
+        lift_rate_limit(ClouditiaProvisioner)
         options = ["--managed"]
         start = None
         environ = kwargs.get("env") or os.environ

@@ -31,13 +31,15 @@ class Seen:
 
     Attributes:
         oracle: Its judgement.
-        arrivals: When output came.
+        arrivals: When lines came.
+        told: When the cell said that it waits.
         kept: What the probe printed in the kernel afterwards; empty where nobody asked.
     """
 
     oracle: LineOracle
     arrivals: list[float]
     kept: str = ""
+    told: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -56,16 +58,21 @@ class Scene:
 
 
 class _Timed(list[Any]):
-    """A list that notes when things were appended."""
+    """A list that notes when printed text was appended."""
 
-    def __init__(self, arrivals: list[float]) -> None:
+    def __init__(self, seen: Seen) -> None:
         super().__init__()
-        self._arrivals = arrivals
+        self._seen = seen
 
     def append(self, item: Any) -> None:
-        if item.msg_type == "stream":
-            self._arrivals.append(time.monotonic())
+        note_time(self._seen, item.message)
         super().append(item)
+
+
+def note_time(seen: Seen, message: Any) -> None:
+    if message["header"]["msg_type"] == "stream":
+        is_line = message["content"]["name"] == "stdout"
+        (seen.arrivals if is_line else seen.told).append(time.monotonic())
 
 
 class _Notebook(NotebookClient):
@@ -78,8 +85,7 @@ class _Notebook(NotebookClient):
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         if cell_index == 0:
-            if msg["header"]["msg_type"] == "stream":
-                self._seen.arrivals.append(time.monotonic())
+            note_time(self._seen, msg)
             self._seen.oracle.feed(msg)
         return super().process_message(msg, cell, cell_index)
 
@@ -110,7 +116,7 @@ def through_vs_code(target: LoggedInTarget, scene: Scene, run_storm: Callable[[]
     with VsCodeRaw(target.kernel_name(), target.gateway.home) as window:
         notebook = window.open_notebook()
         seen = scene.seen["VS Code"] = Seen(LineOracle(scene.lines), [])
-        notebook.inbox = _Timed(seen.arrivals)
+        notebook.inbox = _Timed(seen)
         msg_id = notebook.execute(scene.lines.code)
         run_storm()
         window.wait(lambda: msg_id in notebook.done, "the end of the cell", timeout_s=900)

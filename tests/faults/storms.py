@@ -13,8 +13,8 @@ from clouditia.testing.chaos import ChaosProxy
 from clouditia.testing.waiting import wait_until
 
 WAIT_S = 60.0
-#: A front end must go on this soon after the network is back.
-RESUME_S = 2.0
+#: A front end must go on this soon after the network is back, and say this soon that it is not.
+RESUME_S, TOLD_S = 2.0, 3.0
 _never = threading.Event()
 
 
@@ -27,7 +27,8 @@ class Storm:
         outage_s: How long the one outage in the middle lasts; 0 for none.
         is_silent: The outage is a black hole and no cut.
         clients: Connections that must be open for the next cut.
-        healed_at: When the outage ended, on the monotonic clock.
+        broken_at: When the outage began, on the monotonic clock.
+        healed_at: When it ended.
         ended_at: When all was over.
     """
 
@@ -35,6 +36,7 @@ class Storm:
     outage_s: float = 5.0
     is_silent: bool = False
     clients: int = 1
+    broken_at: float = 0.0
     healed_at: float = 0.0
     ended_at: float = 0.0
     done: int = 0
@@ -67,6 +69,7 @@ class Storm:
         )
 
     def _outage(self, proxy: ChaosProxy) -> None:
+        self.broken_at = time.monotonic()
         (proxy.black_hole if self.is_silent else proxy.cut)()
         _never.wait(self.outage_s)  # this is the fault itself
         proxy.heal()
@@ -75,3 +78,7 @@ class Storm:
     def resumed_after_s(self, arrivals: list[float]) -> float:
         """Seconds from the end of the outage to the first output that came after it."""
         return min(at for at in arrivals if at >= self.healed_at) - self.healed_at
+
+    def told_after_s(self, told: list[float]) -> float:
+        """Seconds from the beginning of the outage to the first word about it."""
+        return min(at for at in told if at >= self.broken_at) - self.broken_at

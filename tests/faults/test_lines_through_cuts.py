@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from tests.faults.black_holes import DIRECTIONS, NOTICED_S, Silence, fall_silent
 from tests.faults.lines_through import Scene, run_scenes
-from tests.faults.storms import RESUME_S, Storm
+from tests.faults.storms import RESUME_S, TOLD_S, Storm
 
 from clouditia.testing.chaos import HEALTHY, Direction, NumberedLines
 from clouditia.testing.gateway_process import GatewayProcess
@@ -78,6 +78,15 @@ def test_every_line_comes_once_and_in_order_through_50_cuts(seen: Seen, way: str
 @pytest.mark.parametrize("way", WAYS)
 def test_output_goes_on_within_2_s_after_an_outage_of_5_s(seen: Seen, way: str) -> None:
     assert_resumed_in_time(seen.scenes[way])
+
+
+@pytest.mark.parametrize("way", ["nbclient", "vscode"])
+def test_a_cell_says_within_3_s_that_its_gateway_cannot_be_reached(seen: Seen, way: str) -> None:
+    scene = seen.scenes[way]
+    for client in scene.seen.values():
+        took_s = scene.storm.told_after_s(client.told)
+        print(f"told after {took_s:.2f} s")
+        assert took_s <= TOLD_S
 
 
 @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "busy"])

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OthersNotice", "WaitNotice", "tell"]
 
-#: A cell that waits says so early; stderr, which is often a log, only of what lasts.
-_IN_CELL_AFTER_S = 10.0
+#: A cell that waits for the network says so early, because its user wonders; a kernel may take a
+#: while to start; and stderr, which is often a log, hears only of what lasts.
+_AWAY_IN_CELL_AFTER_S = 2.0
+_STARTING_IN_CELL_AFTER_S = 10.0
 _ON_STDERR_AFTER_S = 30.0
 _LOOK_EVERY_S = 1.0
 #: The cells of others are short in most cases.
@@ -64,7 +66,8 @@ class WaitNotice:
         self._why = why
         if self._timer is None:
             self._since = self._loop.time()
-            self._timer = self._loop.call_later(_IN_CELL_AFTER_S, self._look)
+            delay_s = _AWAY_IN_CELL_AFTER_S if why == AWAY else _STARTING_IN_CELL_AFTER_S
+            self._timer = self._loop.call_later(delay_s, self._look)
 
     def end(self) -> None:
         """What was waited for is there."""

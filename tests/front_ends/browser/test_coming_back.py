@@ -13,7 +13,7 @@ from tests.front_ends.browser.restarts import has_new_kernel
 from clouditia.testing.chaos import LineOracle
 from clouditia.testing.waiting import wait_until
 
-#: Lasts until after the notice, which comes when the gateway has been away for 10 s.
+#: Lasts until after the notice, which comes when the gateway has been away for 2 s.
 LINES, EVERY_S = 300, 0.05
 #: Longer than a restart is waited for.
 PATIENCE_S = 150

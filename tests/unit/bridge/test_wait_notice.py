@@ -78,7 +78,7 @@ def test_a_short_outage_is_nobodys_business(
     clock: Clock, person: Person, notice: WaitNotice, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notice.begin(AWAY)
-    clock.pass_time(9)
+    clock.pass_time(1.9)
     notice.end()
     clock.pass_time(100)
     assert (person.read, capsys.readouterr().err) == ([], "")
@@ -89,7 +89,7 @@ def test_a_waiting_cell_is_told_once_and_when_it_is_over(
 ) -> None:
     notice.begin(AWAY)
     clock.pass_time(29)
-    assert person.read == [f"gateway 'lab' {AWAY} (10 s so far)."]
+    assert person.read == [f"gateway 'lab' {AWAY} (2 s so far)."]
     assert capsys.readouterr().err == ""
     clock.pass_time(31)
     notice.end()
@@ -106,6 +106,16 @@ def test_a_cell_that_is_run_during_the_outage_is_told_too(
     person.has_cell = True
     clock.pass_time(2)
     assert len(person.read) == 1
+
+
+def test_a_kernel_may_take_its_time_to_start(
+    clock: Clock, person: Person, notice: WaitNotice
+) -> None:
+    notice.begin(STARTING)
+    clock.pass_time(9)
+    assert person.read == []
+    clock.pass_time(1)
+    assert person.read == [f"gateway 'lab' {STARTING} (10 s so far)."]
 
 
 def test_a_start_that_goes_on_as_an_outage_is_one_wait(
