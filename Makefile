@@ -15,6 +15,7 @@ PYTEST_ARGS ?=
 TEST_WORKERS ?= 2
 BENCH_ARGS ?=
 SECONDS ?= 60
+FAULT_ARGS ?=
 
 BIN := $(VENV)/bin
 TORCH := 2.13.0
@@ -31,7 +32,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow soak front-ends peers lint format docs bench mutants fuzz rows clean
+.PHONY: help demo test test-slow soak front-ends peers lint format docs bench mutants fuzz fault-table rows clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +86,9 @@ mutants: $(VENV)/.stamp-dev ## break the state machines one way at a time: the t
 
 fuzz: $(VENV)/.stamp-dev ## atheris on every decoder; SECONDS=60 for each of them
 	$(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS)
+
+fault-table: $(VENV)/.stamp-dev ## docs/fault-table.md: what is lost here and elsewhere, about 15 minutes; needs `make peers`
+	$(BIN)/python tools/fault_table.py --output docs/fault-table.md $(FAULT_ARGS)
 
 rows: $(VENV)/.stamp-dev ## feature rows without a passing test, from the last `make test`
 	@$(BIN)/python tools/rows.py --report build/junit.xml
