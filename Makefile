@@ -88,7 +88,7 @@ fuzz: $(VENV)/.stamp-dev ## atheris on every decoder; SECONDS=60 for each of the
 	$(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS)
 
 fault-table: $(VENV)/.stamp-dev ## docs/fault-table.md: what is lost here and elsewhere, about 15 minutes; needs `make peers`
-	$(BIN)/python tools/fault_table.py --output docs/fault-table.md $(FAULT_ARGS)
+	$(BIN)/python tools/fault_table.py --keep build/fault-table.json --output docs/fault-table.md $(FAULT_ARGS)
 
 rows: $(VENV)/.stamp-dev ## feature rows without a passing test, from the last `make test`
 	@$(BIN)/python tools/rows.py --report build/junit.xml

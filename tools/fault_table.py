@@ -42,14 +42,16 @@ def main() -> int:
             for fault in faults
             for stack in stacks
         }
-        outcomes = {
+        found = {
             fault: {stack: _said(fault, stack, running[fault, stack]) for stack in stacks}
             for fault in faults
         }
+    outcomes = _with_earlier(options.keep, found)
+    shown = [stack for stack in STACKS if any(stack in row for row in outcomes.values())]
     text = page(
         outcomes,
-        titles={stack: STACKS[stack].title for stack in stacks},
-        versions={stack: STACKS[stack].versions() for stack in stacks},
+        titles={stack: STACKS[stack].title for stack in shown},
+        versions={stack: STACKS[stack].versions() for stack in shown},
         lengths=SMOKE if options.short else Lengths(),
         circumstances=_circumstances(options.jobs),
     )
@@ -61,12 +63,35 @@ def main() -> int:
     return 0
 
 
+def _with_earlier(
+    path: Path | None, found: dict[str, dict[str, Outcome]]
+) -> dict[str, dict[str, Outcome]]:
+    """What was found and, where some were not run now, what an earlier run has kept."""
+    if path is None:
+        return found
+    kept = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    for fault, by_stack in found.items():
+        kept.setdefault(fault, {}).update(
+            {stack: outcome.to_json() for stack, outcome in by_stack.items()}
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(kept, indent=1), "utf-8")
+    return {
+        fault: {stack: Outcome(**kept[fault][stack]) for stack in STACKS if stack in kept[fault]}
+        for fault in FAULTS
+        if fault in kept
+    }
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="faults of a few seconds")
     parser.add_argument("--stacks", default="", help=f"some of {','.join(STACKS)}")
     parser.add_argument("--faults", default="", help=f"some of {','.join(FAULTS)}")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once (2)")
+    parser.add_argument(
+        "--keep", type=Path, help="JSON file of outcomes: run some again, keep others"
+    )
     parser.add_argument("--output", type=Path, help="the page; by default it is printed")
     return parser.parse_args()
 

@@ -81,6 +81,17 @@ def test_nobody_hears_in_a_black_hole_that_the_other_side_has_left(line: Line) -
     assert line.server.recv(1) == b""
 
 
+def test_a_stranded_connection_stays_silent_for_ever_and_is_not_told(line: Line) -> None:
+    line.proxy.strand()
+    line.proxy.heal()
+    line.client.sendall(b"lost")
+    assert is_silent(line.server)
+    line.server.close()
+    assert is_silent(line.client)
+    with socket.create_connection((line.proxy.host, line.proxy.port)):
+        wait_until(lambda: line.proxy.accepted == 2, WAIT_S)
+
+
 def test_a_reset_of_one_side_reaches_the_other(line: Line) -> None:
     line.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     line.client.close()

@@ -22,8 +22,9 @@ EVERY_S = 0.01
 #: A fault begins when so many lines were seen, and a cell goes on for so long after it.
 LINES_BEFORE = 50
 AFTER_S = 8.0
-#: How long the end of a cell is waited for, once it must be over in the kernel.
-PATIENCE_S = 30.0
+#: How long the end of a cell is waited for, once it must be over in the kernel. After a fault of
+#: the network longer than the longest pause of a page of JupyterLab between two attempts.
+PATIENCE_S, LONG_PATIENCE_S = 30.0, 75.0
 MIB = 1024 * 1024
 
 
@@ -121,7 +122,7 @@ def _print_through(
     pause(fault_s)
     healed = time.monotonic()
     end()
-    client.wait(lambda: client.is_done(cell), AFTER_S + PATIENCE_S)
+    client.wait(lambda: client.is_done(cell), AFTER_S + LONG_PATIENCE_S)
     outcome = _judged(client.judge(lines, cell))
     told = client.told_at(began)
     outcome.noticed_s = None if told is None else told - began
@@ -148,6 +149,15 @@ def cut_long(stack: Stack, lengths: Lengths) -> Outcome:
 def silence(stack: Stack, lengths: Lengths) -> Outcome:
     """The network swallows everything and says nothing."""
     return _print_through(stack, lengths.silence_s, stack.proxy.black_hole, stack.proxy.heal)
+
+
+def stranded(stack: Stack, lengths: Lengths) -> Outcome:
+    """The open connections are dead and nobody is told; new ones would pass at once."""
+
+    def nothing_more() -> None:
+        """The old connections never come back."""
+
+    return _print_through(stack, lengths.silence_s, stack.proxy.strand, nothing_more)
 
 
 def second_client(stack: Stack, lengths: Lengths) -> Outcome:
@@ -190,11 +200,12 @@ def local_server_killed(stack: Stack, lengths: Lengths) -> Outcome:
         outcome = _judged(oracle)
         outcome.state, outcome.note = False, str(exc)[:120]
         return outcome
-    stack.ask_again(again, cell)
+    gets_all = stack.ask_again(again, cell)
     again.wait(lambda: again.is_done(cell), lengths.short_s + 10.0 + AFTER_S + PATIENCE_S)
-    seen = {each.message["header"]["msg_id"] for each in page.of(cell)}
+    if gets_all:  # and shows nothing else
+        oracle = LineOracle(lines)
     for each in again.of(cell):
-        if each.message["header"]["msg_id"] not in seen:
+        if not gets_all or "clouditia" in each.message["metadata"]:
             oracle.feed(each.message)
     outcome = _judged(oracle)
     outcome.noticed_s = None if told is None else told - began
@@ -311,6 +322,7 @@ FAULTS: dict[str, Callable[[Stack, Lengths], Outcome]] = {
     "cut": cut_short,
     "long-cut": cut_long,
     "black-hole": silence,
+    "stranded": stranded,
     "second-client": second_client,
     "gateway-killed": gateway_killed,
     "local-server-killed": local_server_killed,

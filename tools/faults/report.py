@@ -11,6 +11,7 @@ TITLES = {
     "cut": "connection reset for {short_s:g} s",
     "long-cut": "connection reset for {long_s:g} s",
     "black-hole": "network silent for {silence_s:g} s",
+    "stranded": "open connections dead, nobody is told, new ones pass",
     "second-client": "reset for {short_s:g} s, a second client is connected",
     "gateway-killed": "server of the kernels: `kill -9`, started again",
     "local-server-killed": "local server: `kill -9`, started again, notebook opened again",

@@ -96,8 +96,14 @@ class Stack:
         """The processes between kernel and client."""
         raise NotImplementedError
 
-    def ask_again(self, client: Page | KernelClient, cell: str) -> None:
-        """What this stack's page does for a cell that it knows from before its reload."""
+    def ask_again(self, client: Page | KernelClient, cell: str) -> bool:
+        """What this stack's page does for a cell that it knows from before its reload.
+
+        Returns:
+            Whether it is sent the whole output of the cell once more, with a mark.
+        """
+        del client, cell
+        return False
 
     def _keep(self, client: Page | KernelClient, *, is_busy: bool = False) -> Page | KernelClient:
         self._clients.append(client)
@@ -274,9 +280,10 @@ class Clouditia(Stack):
                 pids.append(killer.pid(role))
         return pids
 
-    def ask_again(self, client: Page | KernelClient, cell: str) -> None:
+    def ask_again(self, client: Page | KernelClient, cell: str) -> bool:
         if isinstance(client, Page):  # as labextension/src/replay.ts
             client.send("control", "clouditia_replay_request", {"msg_id": cell})
+        return True
 
 
 STACKS: dict[str, type[Stack]] = {

@@ -76,6 +76,14 @@ class ChaosProxy:
         """
         self._each(direction, lambda weather: weather.is_open.clear())
 
+    def strand(self) -> None:
+        """Let nothing pass any more through the connections that are open now; new ones pass.
+
+        Nobody is told, and :meth:`heal` does not bring them back: what a router does that forgot
+        them, or a laptop that wakes up under another address.
+        """
+        self._call(self._strand)
+
     def half_close(self, direction: Direction = "down") -> None:
         """End one direction of the connections that are open now, in order; the other goes on."""
         self._call(self._half_close, direction)
@@ -199,6 +207,10 @@ class ChaosProxy:
         self._refuses = refuse
         for connection in self._connections:
             connection.cut()
+
+    def _strand(self) -> None:
+        for connection in self._connections:
+            connection.strand()
 
     def _half_close(self, direction: Direction) -> None:
         for connection in self._connections:

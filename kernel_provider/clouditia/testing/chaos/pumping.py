@@ -45,6 +45,7 @@ class Pump:
         self._reader, self._writer = reader, writer
         self._weather = weather
         self._count = count
+        self._is_stranded = False
         self._duplicator = Duplicator(weather.duplicates) if weather.duplicates else None
         self._pieces: deque[_Piece] = deque()
         self._waiting_bytes = 0
@@ -102,7 +103,7 @@ class Pump:
                 await self._change()
             piece = self._pieces[0]
             await self._travel(piece.due)
-            await self._weather.is_open.wait()
+            await self._passable()
             if not piece.data:
                 if not piece.is_reset and self._writer.can_write_eof():
                     self._writer.write_eof()
@@ -111,6 +112,15 @@ class Pump:
             self._pieces.popleft()
             self._waiting_bytes -= len(piece.data)
             self._changed.set()
+
+    def strand(self) -> None:
+        """Pass nothing from now on, not even the end."""
+        self._is_stranded = True
+
+    async def _passable(self) -> None:
+        await self._weather.is_open.wait()
+        if self._is_stranded:
+            await asyncio.Event().wait()  # until the connection is cut
 
     async def _travel(self, due: float) -> None:
         while self._weather.delay_s or self._weather.jitter_s:  # a heal ends it at once
@@ -122,7 +132,7 @@ class Pump:
     async def _deliver(self, data: bytes) -> None:
         begin = 0
         while begin < len(data):
-            await self._weather.is_open.wait()
+            await self._passable()
             rate = self._weather.bytes_per_s
             size = max(1, int(rate * _THROTTLE_STEP_S)) if rate else len(data)
             piece = data[begin : begin + size]
@@ -179,6 +189,11 @@ class Connection:
             task.cancel()
         for writer in self.writers.values():
             reset(writer)
+
+    def strand(self) -> None:
+        """Pass nothing any more and tell nobody."""
+        for pump in self._pumps:
+            pump.strand()
 
     def half_close(self, direction: str) -> None:
         """End one direction in order; the other goes on."""
