@@ -155,6 +155,7 @@ def through_links(target: LoggedInTarget, scene: Scene, run_storm: Callable[[], 
 
 def watch(stock: StockFrontEnd, msg_id: str) -> None:
     """Read, and connect again after each cut, to the end of somebody else's cell."""
+    stock.patience_s = 900.0
     while not any(each.parent == msg_id and each.is_idle for each in stock.seen):
         stock._receive(timeout_ms=500)
 

@@ -121,7 +121,9 @@ def test_row(row: str, seen: Seen) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("storm", [Storm(0, 60.0), Storm(0, 45.0, is_silent=True)], ids=str)
+@pytest.mark.parametrize(
+    "storm", [Storm(0, 60.0), Storm(0, 45.0, is_silent=True)], ids=["cut", "silent"]
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_an_outage_of_a_minute_loses_nothing(
     module_gateway: GatewayProcess,

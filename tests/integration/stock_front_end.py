@@ -34,6 +34,7 @@ class StockFrontEnd(FrontEnd):
         kernel_id: Which kernel.
         session_id: Names this client to the gateway.
         connects: How often a connection was made.
+        patience_s: How long it tries to connect again.
     """
 
     client: ClientConnection
@@ -42,6 +43,7 @@ class StockFrontEnd(FrontEnd):
     kernel_id: str = field(kw_only=True)
     session_id: str = field(kw_only=True)
     connects: int = 1
+    patience_s: float = WAIT_S
 
     def send(
         self,
@@ -93,7 +95,7 @@ class StockFrontEnd(FrontEnd):
 
     def _connect_again(self) -> None:
         self.sockets.close()
-        wait_until(self._connected, WAIT_S, what="a websocket again", interval_s=0.2)
+        wait_until(self._connected, self.patience_s, what="a websocket again", interval_s=0.2)
         self.connects += 1
 
     def _connected(self) -> bool:

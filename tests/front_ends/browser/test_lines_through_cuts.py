@@ -92,7 +92,9 @@ def test_row(row: str, desk: Desk, browser: BrowserContext, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("storm", [Storm(0, 60.0), Storm(0, 45.0, is_silent=True)], ids=str)
+@pytest.mark.parametrize(
+    "storm", [Storm(0, 60.0), Storm(0, 45.0, is_silent=True)], ids=["cut", "silent"]
+)
 def test_an_outage_of_a_minute_loses_nothing(
     desk: Desk, browser: BrowserContext, tmp_path: Path, storm: Storm
 ) -> None:
