@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import psutil
@@ -109,7 +110,12 @@ def _has_state(stack: Stack) -> bool:
 
 
 def _print_through(
-    stack: Stack, fault_s: float, begin: Callable[[], None], end: Callable[[], None]
+    stack: Stack,
+    fault_s: float,
+    begin: Callable[[], None],
+    end: Callable[[], None],
+    *,
+    is_over_at_once: bool = False,
 ) -> Outcome:
     """A cell prints, a fault comes and goes, the cell ends."""
     lines = _lines_for(fault_s)
@@ -128,6 +134,9 @@ def _print_through(
     outcome.noticed_s = None if told is None else told - began
     after = [at for at in client.line_times(cell) if at >= healed]
     outcome.resumed_s = after[0] - healed if after else None
+    if after and is_over_at_once:
+        times = [began, *(at for at in client.line_times(cell) if at > began)]
+        outcome.resumed_s = max(pairwise(times), key=lambda pair: pair[1] - pair[0])[1] - began
     outcome.note = "; ".join(text for _, text in client.errors[:1])[:120]
     outcome.state = _has_state(stack)
     return outcome
@@ -157,7 +166,9 @@ def stranded(stack: Stack, lengths: Lengths) -> Outcome:
     def nothing_more() -> None:
         """The old connections never come back."""
 
-    return _print_through(stack, lengths.silence_s, stack.proxy.strand, nothing_more)
+    return _print_through(
+        stack, lengths.silence_s, stack.proxy.strand, nothing_more, is_over_at_once=True
+    )
 
 
 def second_client(stack: Stack, lengths: Lengths) -> Outcome:

@@ -41,8 +41,9 @@ _LEGEND = """
 what came again. *Reply* and *idle* end a cell: without them a notebook shows `[*]` for ever.
 *State* says whether the notebook, opened again, finds its variables. *Noticed* is the first sign of
 trouble that the user could see: a closed connection, a line in the cell, an error, or for a killed
-kernel the answer. *On again* is the time from the end of the fault to the next line. A dash stands
-for what does not apply or did not happen.
+kernel the answer. *On again* is the time from the end of the fault to the next line; where only the
+open connections died, from the beginning. A dash stands for what does not apply or did not happen.
+What had not come 75 s after the cell was over in the kernel counts as never.
 """
 
 
@@ -109,9 +110,10 @@ def _summary(outcome: Outcome | None) -> str:
         words.append("answered with the cause" if "KernelDied" in outcome.note else "ended")
     if outcome.lost is not None and outcome.state is False:
         words.append("state lost")
-    is_fine = outcome.lost in (0, None) and not missing and outcome.state is not False
+    has_state = outcome.state is not False or outcome.lost is None
+    is_fine = not outcome.lost and not missing and has_state
     text = ", ".join(words)
-    return text if is_fine or outcome.lost is None else f"**{text}**"
+    return text if is_fine else f"**{text}**"
 
 
 def _details(by_stack: Mapping[str, Outcome], titles: Mapping[str, str]) -> str:
