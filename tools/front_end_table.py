@@ -65,8 +65,8 @@ HEADLESS_RUN: dict[str, Cell] = {
     "restart": "a",
     "debugger": "a",
     "binary": f"b {BRIDGE}::test_a_comm_of_the_kernel_opens_sends_and_closes_with_a_megabyte",
-    "reconnect": "b tests/faults/test_gateway_killed.py::"
-    "test_a_bridge_shows_every_line_once_and_in_order",
+    "reconnect": "tests/faults/test_lines_through_cuts.py::"
+    "test_every_line_comes_once_and_in_order_through_50_cuts",
 }
 FRONT_ENDS: dict[str, dict[str, Cell]] = {
     "[JupyterLab](jupyterlab.md)": PAGES_OF_BROWSER,
@@ -116,8 +116,7 @@ FRONT_ENDS: dict[str, dict[str, Cell]] = {
         "restart": f"{QT}::test_the_restart_action_begins_with_an_empty_namespace",
         "debugger": "a",
         "binary": "a",
-        "reconnect": "b tests/faults/test_gateway_killed.py::"
-        "test_a_bridge_shows_every_line_once_and_in_order",
+        "reconnect": "b tests/faults/test_gateway_killed.py::test_row",
     },
     "[nbclient](nbclient.md), [papermill](papermill.md), [nbconvert](nbconvert.md)": HEADLESS_RUN,
     "[`--gateway-url`](gateway-url.md)": {
