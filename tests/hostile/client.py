@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,18 +44,20 @@ def run_program(argv: list[str], home: IsolatedHome, *, until: str = "") -> Ran:
             stdout=out_file,
             stderr=err_file,
         )
-    overdue = threading.Timer(2 * WAIT_S, process.kill)
-    overdue.start()
-    try:
-        if until:
-            wait_until(lambda: until in read(err) or not alive(process.pid), WAIT_S)
+    peak = [0]
+
+    def has_ended() -> bool:
+        peak.append(max(peak.pop(), peak_memory(process.pid)))
+        if until and until in read(err):
             process.kill()
-        _, status, usage = os.wait4(process.pid, 0)
+        return process.poll() is not None
+
+    try:
+        wait_until(has_ended, 2 * WAIT_S, interval_s=0.01, what="the command ends")
     finally:
-        overdue.cancel()
-        overdue.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    ran = Ran(process.returncode, read(out), read(err), usage.ru_maxrss * 1024)
+        process.kill()
+        process.wait()
+    ran = Ran(process.returncode, read(out), read(err), peak[0])
     out.unlink()
     err.unlink()
     return ran
@@ -96,9 +96,10 @@ def _parts(text: str) -> list[tuple[str, int]]:
     return [(said, int(code)) for said, code in found]
 
 
-def alive(pid: int) -> bool:
-    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return state != "Z"
+def peak_memory(pid: int) -> int:
+    """Bytes that the program has had at most. What ``wait4`` tells counts its parent's, too."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found.group(1)) * 1024 if found else 0
 
 
 def read(path: Path) -> str:

@@ -150,9 +150,15 @@ def read_launch(path: Path) -> LaunchSpec:
         )
     except (KeyError, TypeError) as exc:
         raise ValueError(f"launch file: {type(exc).__name__} {exc}") from None
-    if not spec.argv:
-        raise ValueError("the kernelspec has no argv")
+    if not spec.argv or not _is_texts(spec.argv, list):
+        raise ValueError("argv is not a list of texts with at least one")
+    if not _is_texts(spec.env, dict) or not _is_texts([*spec.env.values(), spec.cwd], list):
+        raise ValueError("env or cwd are not texts")
     return spec
+
+
+def _is_texts(value: object, kind: type[list[Any]] | type[dict[Any, Any]]) -> bool:
+    return isinstance(value, kind) and all(isinstance(item, str) for item in value)
 
 
 _PLAIN_FIELDS = (
