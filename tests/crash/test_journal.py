@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from tests.crash.journal_victim import RETENTION, answer, opened, printed
+from tests.crash.machines import run
 from tests.crash.victim import Victim
 
 from clouditia.protocol.messages import Message, encode_v1
@@ -130,23 +130,11 @@ class JournalUnderKills(RuleBasedStateMachine):
         self._folder.cleanup()
 
 
-def run(max_examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        JournalUnderKills,
-        settings=settings(
-            max_examples=max_examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_a_killed_host_has_every_message_once_and_carries_no_request_out_twice() -> None:
-    run(max_examples=6, steps=6)
+    run(JournalUnderKills, max_examples=6, steps=6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_killed_hosts_have_every_message_once() -> None:
-    run(max_examples=150, steps=15)
+    run(JournalUnderKills, max_examples=150, steps=15)

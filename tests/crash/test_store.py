@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.crash.machines import run
 from tests.crash.store_victim import NOW
 from tests.crash.victim import Victim
 
@@ -172,23 +172,11 @@ class StoreUnderKills(RuleBasedStateMachine):
         self._folder.cleanup()
 
 
-def run(max_examples: int, steps: int) -> None:
-    run_state_machine_as_test(
-        StoreUnderKills,
-        settings=settings(
-            max_examples=max_examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
-
 def test_a_killed_gateway_has_written_down_what_it_answered() -> None:
-    run(max_examples=6, steps=6)
+    run(StoreUnderKills, max_examples=6, steps=6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_killed_gateways_have_written_down_what_they_answered() -> None:
-    run(max_examples=150, steps=15)
+    run(StoreUnderKills, max_examples=150, steps=15)
