@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import secrets
 import socket
 import subprocess
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clouditia.testing.home import IsolatedHome
+from clouditia.testing.jupyter_server import call_server
 from clouditia.testing.processes import kill_all_under
 from clouditia.testing.waiting import wait_until
 
@@ -84,19 +83,7 @@ class Server:
         Raises:
             OSError: It does not listen, or answered with an error.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            answer = response.read()
-        except http.client.HTTPException as exc:
-            raise ConnectionError(str(exc)) from exc
-        finally:
-            connection.close()
-        if response.status >= 400:
-            raise ConnectionError(f"{method} {path}: {response.status} {answer!r}")
-        return json.loads(answer) if answer else None
+        return call_server(self.port, self.token, method, path, body)
 
     def open_notebook(self, kernel_name: str) -> str:
         """Open the notebook ``a.ipynb`` as JupyterLab does; returns the id of its kernel."""

@@ -22,9 +22,10 @@ from clouditia.protocol.handshake import PROTOCOL_VERSIONS
 from clouditia.transport.link_runner import FrameTransport, TransportClosed
 from clouditia.transport.tls import client_context
 from clouditia.transport.websocket import WebSocketTransport, connect
+from clouditia_gateway.channels.close_codes import GOING_AWAY, NEWER_FENCE, UNKNOWN_KERNEL
 from clouditia_gateway.host.launch import LaunchSpec
 from clouditia_gateway.host.lifespan import Policy
-from clouditia_gateway.host.taken_sockets import GOING_AWAY, TakenSockets
+from clouditia_gateway.host.taken_sockets import TakenSockets
 
 log = logging.getLogger("clouditia.host")
 
@@ -32,7 +33,6 @@ _FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 2.0
 _PING_INTERVAL_S = 10.0
 _WELCOME_TIMEOUT_S = 20.0
 _STATE_INTERVAL_S = 0.2
-_UNKNOWN_KERNEL, _NEWER_FENCE = 4404, 4409
 
 
 class Dismissed(ClouditiaError):
@@ -142,7 +142,7 @@ class GatewayControl:
         try:
             await self._converse(transport, address)
         except TransportClosed as exc:
-            if exc.close_code in (_UNKNOWN_KERNEL, _NEWER_FENCE):
+            if exc.close_code in (UNKNOWN_KERNEL, NEWER_FENCE):
                 raise Dismissed(exc.message) from exc
             raise
         finally:

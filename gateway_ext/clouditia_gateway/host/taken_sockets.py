@@ -21,13 +21,13 @@ from typing import Any
 
 from clouditia.transport.link_runner import FrameTransport
 from clouditia.transport.websocket import WebSocketTransport, adopt
+from clouditia_gateway.channels.close_codes import GOING_AWAY
 from clouditia_gateway.host.connection_file import MAX_SOCKET_PATH_BYTES
 
 log = logging.getLogger("clouditia.host")
 
 #: The bound for a revoked key's connections, of which the gateway itself needs up to 2 s.
 KEPT_WITHOUT_GATEWAY_S = 3.0
-GOING_AWAY = 1001
 _MAX_NOTE_BYTES = 16 * 1024
 _BACKLOG = 64
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid

@@ -42,17 +42,7 @@ class JupyterServer:
         Raises:
             OSError: It does not listen, or answered with an error.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            answer = response.read()
-        finally:
-            connection.close()
-        if response.status >= 400:
-            raise ConnectionError(f"{method} {path}: {response.status} {answer!r}")
-        return json.loads(answer) if answer else None
+        return call_server(self.port, self.token, method, path, body)
 
     def is_up(self) -> bool:
         """Whether it answers."""
@@ -60,6 +50,27 @@ class JupyterServer:
             return bool(self.call("GET", "/api/status"))
         except OSError:
             return False
+
+
+def call_server(port: int, token: str, method: str, path: str, body: object = None) -> Any:
+    """One REST call to a server on this machine; returns the decoded answer.
+
+    Raises:
+        OSError: It does not listen, or answered with an error or with nonsense.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        answer = response.read()
+    except http.client.HTTPException as exc:
+        raise ConnectionError(str(exc)) from exc
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise ConnectionError(f"{method} {path}: {response.status} {answer!r}")
+    return json.loads(answer) if answer else None
 
 
 @contextmanager
